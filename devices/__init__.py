@@ -1,0 +1,1 @@
+"""Peripherals: a sans-IO protocol and an async driver for each kind."""

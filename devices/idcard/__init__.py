@@ -1,0 +1,1 @@
+"""ID-card reader (SDT/SAM-V)."""

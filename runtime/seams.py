@@ -1,0 +1,47 @@
+"""Everything of the outside world that the daemon is given (rule 5): real on the board, in memory in `sim.memory`."""
+
+import random
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from devices.link import OpenLink
+from transport.uplink import Uplink
+from vision.verifier import Verifier
+
+T = TypeVar("T")
+
+
+class JournalExecutor(Protocol):
+    """Where SQLite runs: one thread on the board, inline on a virtual clock."""
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on the journal's connection, one at a time, in order, and return its result."""
+
+    async def close(self) -> None:
+        """Finish what was asked and close the connection."""
+
+
+class HostPower(Protocol):
+    """The board's power switch: logind on the board."""
+
+    async def power_off(self) -> None:
+        """Ask the host to power off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seams:
+    """The five seams, the wall clock (seconds since 1970) and the random source of back-off and scheduling.
+
+    Keys, nonces, session ids, idempotency keys and the order of liveness challenges never come from `jitter`:
+    they come from the operating system.
+    """
+
+    open_link: OpenLink
+    uplink: Uplink
+    verifier: Verifier
+    journal: JournalExecutor
+    power: HostPower
+    wall_clock: Callable[[], float]
+    jitter: random.Random

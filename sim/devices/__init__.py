@@ -1,0 +1,1 @@
+"""Virtual peripherals that speak the real wire protocols."""

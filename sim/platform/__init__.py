@@ -1,0 +1,1 @@
+"""The reference platform: the other end of the sealed line."""

@@ -1,0 +1,59 @@
+"""The seam to the vision process: what may be asked of it. The scripted form lives in `sim.memory`.
+
+No heavy library is imported here: the daemon loads this module.
+"""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+GuidanceListener = Callable[[str], None]
+"""Called with a guidance code (`face.come_closer`, `face.look_at_camera`, `face.too_dark`, ...) during a check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The decision of a 1:1 face check and its evidence; nothing personal, nothing biometric.
+
+    `score` is the cosine in [-1, 1] of the mean embedding with the reference's; `presentation_attack` is
+    "not_checked" until a detector is configured; `stages` are seconds spent by stage name.
+    """
+
+    outcome: Literal["match", "no_match"]
+    score: float
+    threshold: float
+    operating_point: str
+    frames: int
+    model: str
+    presentation_attack: Literal["not_checked", "bona_fide", "attack"]
+    seconds: float
+    stages: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Raster:
+    """A 1-bit picture, rows top down, 8 dots a byte with the most significant bit left, 1 = black."""
+
+    width_dots: int
+    height_dots: int
+    rows: bytes
+
+
+class Verifier(Protocol):
+    """The vision process as its owner sees it. Its calls raise VisionError."""
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Live one life of the process: start it, call `ready` when it is warm, return or raise when it ends."""
+
+    async def verify(self, photo: memoryview, guidance: GuidanceListener, *, deadline_seconds: float) -> Verification:
+        """Compare the person before the camera with a card's photo block (1,024 bytes, T9)."""
+
+    async def rasterise(self, pdf: bytes, *, width_dots: int, max_pages: int) -> list[Raster]:
+        """Render each page of a PDF to `width_dots` across, for the print head."""
+
+    async def preview(self, client: socket.socket) -> None:
+        """Hand over a connected socket: it gets length-prefixed JPEG frames, the newest only, until `wipe`."""
+
+    async def wipe(self) -> None:
+        """End previews and overwrite every picture and embedding held; called when a session ends."""
