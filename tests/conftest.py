@@ -4,28 +4,33 @@ import asyncio
 import gc
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 
+def _descriptors() -> dict[str, str]:
+    listed = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    return {path: os.readlink(path) for path in listed if os.path.lexists(path)}
+
+
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
-    """Fail a test that leaves a descriptor or a thread behind (tasks are seen by the loop's own check)."""
+    """Fail a test that leaves a descriptor or a thread behind."""
     threads_before = set(threading.enumerate())
-    before = set(os.listdir("/proc/self/fd"))
+    before = _descriptors()
     yield
     gc.collect()
     threads = {thread for thread in threading.enumerate() if thread.is_alive()} - threads_before
     assert not threads, f"threads left: {threads}"
-    left = [fd for fd in set(os.listdir("/proc/self/fd")) - before if os.path.exists(f"/proc/self/fd/{fd}")]
-    assert not left, f"descriptors left: {[os.readlink(f'/proc/self/fd/{fd}') for fd in left]}"
+    left = {path: target for path, target in _descriptors().items() if path not in before}
+    assert not left, f"descriptors left: {left}"
 
 
 @pytest.fixture(autouse=True)
-async def no_leaked_tasks() -> object:
+async def no_leaked_tasks() -> AsyncIterator[None]:
     """Fail a test that leaves a task running."""
     before = asyncio.all_tasks()
     yield
-    left = {task for task in asyncio.all_tasks() - before if not task.done()}
+    left = {task.get_name() for task in asyncio.all_tasks() - before - {asyncio.current_task()} if not task.done()}
     assert not left, f"tasks left: {left}"
