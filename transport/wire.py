@@ -1,0 +1,84 @@
+"""The messages inside and outside the envelope and their topics (docs/wire-format.md). Every decoder is total."""
+
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from transport.errors import TransportError
+
+Direction = Literal["up", "down"]
+
+Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Sequence = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Name = Annotated[str, Meta(min_length=1, max_length=64)]
+Version = Annotated[int, Meta(ge=1, lt=2**16)]
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Up `call`: a request under an idempotency key; sent again under the same key it must act only once."""
+
+    key: Bytes16
+    schema: Name
+    version: Version
+    body: bytes
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Down `answer`: the answer to the call with this key."""
+
+    key: Bytes16
+    schema: Name
+    version: Version
+    body: bytes
+
+
+class RecordMessage(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Up `record`: a journaled record; (terminal, stream, sequence) names it once and for all."""
+
+    stream: Name
+    sequence: Sequence
+    schema: Name
+    version: Version
+    body: bytes
+
+
+class Receipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Down `receipt`: the platform has stored every record of `stream` up to and including `sequence`."""
+
+    stream: Name
+    sequence: Sequence
+
+
+class Presence(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Up `presence`: retained and not sealed; the last will says offline."""
+
+    online: bool
+    boot_id: Name
+    software_version: Name
+
+
+M = TypeVar("M", bound=msgspec.Struct)
+
+
+def topic(terminal: str, direction: Direction, stream: str) -> str:
+    """Return the MQTT topic of a terminal's stream."""
+    return f"govterm/v1/{terminal}/{direction}/{stream}"
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """Return the MessagePack bytes of a message."""
+    return msgspec.msgpack.encode(message)
+
+
+def decode(body: bytes, kind: type[M], *, code: str = "envelope.malformed") -> M:
+    """Read a message of `kind`; raise TransportError with `code` for any other bytes. Never quotes them."""
+    try:
+        return msgspec.msgpack.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise TransportError(
+            code,
+            f"{len(body)} bytes are no {kind.__name__}",
+            advice="bring terminal and platform to versions that share this wire format",
+            retry=False,
+        ) from None
