@@ -35,20 +35,28 @@ def mask(text: str, kind: Kind) -> str:
 class _Wipeable:
     """Owns one buffer; refuses every way of copying it that the owner did not ask for."""
 
-    __slots__ = ("_buffer",)
+    __slots__ = ("_buffer", "_wiped")
 
     def __init__(self, value: bytes | bytearray) -> None:
         self._buffer = bytearray(value)
+        self._wiped = False
 
     @property
     def wiped(self) -> bool:
         """Whether the value is gone."""
-        return not self._buffer
+        return self._wiped
 
     def wipe(self) -> None:
         """Overwrite the value and drop it; wiping twice is nothing."""
         self._buffer[:] = bytes(len(self._buffer))
         self._buffer = bytearray()
+        self._wiped = True
+
+    def _held(self) -> bytearray:
+        """Return the buffer; raise ValueError when it was wiped, so that nothing goes on with an empty value."""
+        if self._wiped:
+            raise ValueError("this personal value was wiped")
+        return self._buffer
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("personal data is not serialised")
@@ -73,15 +81,18 @@ class PersonalText(_Wipeable):
         self.kind = kind
 
     def reveal(self) -> str:
-        """Return the clear text, for a door (transport, printer); keep it in no variable that outlives it."""
-        return self._buffer.decode()
+        """Return the clear text, for a door (transport, printer); keep it in no variable that outlives it.
+
+        Raises ValueError when it was wiped.
+        """
+        return self._held().decode()
 
     def masked(self) -> str:
-        """Return the text masked for a human's eye (T22)."""
+        """Return the text masked for a human's eye (T22); raise ValueError when it was wiped."""
         return mask(self.reveal(), self.kind)
 
     def __repr__(self) -> str:
-        return f"<{self.kind} {self.masked()}>"
+        return f"<{self.kind} wiped>" if self.wiped else f"<{self.kind} {self.masked()}>"
 
 
 class PersonalBytes(_Wipeable):
@@ -90,8 +101,8 @@ class PersonalBytes(_Wipeable):
     __slots__ = ()
 
     def view(self) -> memoryview:
-        """Return the bytes in place, without a copy; release the view before the value is wiped."""
-        return memoryview(self._buffer)
+        """Return the bytes in place, without a copy; raise ValueError when they were wiped."""
+        return memoryview(self._held())
 
     def __len__(self) -> int:
         return len(self._buffer)
