@@ -1,0 +1,125 @@
+"""Writes `docs/api.md` from the table of methods: `python -m runtime.api.reference > docs/api.md` (H12, I9)."""
+
+import sys
+from typing import Any
+
+import msgspec
+
+from runtime import texts
+from runtime.api import rpc, server
+from runtime.api.methods import METHODS, NOTICES
+from runtime.api.preview import TOKEN_SECONDS
+from runtime.services.identity import FaceEvidence
+from runtime.services.steps import Step
+from runtime.state import Component
+
+_INTRODUCTION = f"""\
+# Local API
+
+JSON-RPC 2.0 over the Unix socket `api.socket`: one JSON text a line, UTF-8, both ways on one connection. This page is
+generated: `python -m runtime.api.reference > docs/api.md`; `rpc.discover` returns the same as an OpenRPC document.
+
+- **Who may call.** The kernel says which user connected (SO_PEERCRED). Users in `api.ui_users` have the role `ui`,
+  those in `api.operator_users` the role `operator`; nobody else is served. An operator never reaches a session.
+- **Requests.** `params` is an object. Every request has an `id`, a number or a text; batches and notifications from the
+  client are refused. Up to {server.MOST_REQUESTS} requests of a connection run at a time, and answers come as they are
+  ready. A user has up to {server.MOST_CONNECTIONS} connections.
+- **Limits.** A line longer than `api.line_limit_bytes` is refused with `request.too_large` and the connection is
+  closed. A client that takes nothing for {server.SLOW_CLIENT_SECONDS:g} s is cut off.
+- **Sessions.** A session belongs to the connection that opened it and is known to no other. It ends by `session.close`,
+  after `session.idle_seconds` without a request or `session.longest_seconds` in all, when the connection is lost, or
+  when the daemon stops; its operations are then cancelled, and it is gone when all it held is wiped.
+- **Business results** have an `outcome`: `done`, `refused` with a `code` and a `text` for the citizen, or `pending`.
+  `retry` says whether trying again may help. A broken device or line is a `refused`, not a JSON-RPC error.
+- **Errors** are for requests that do not fit. Beside the number of JSON-RPC they carry `data`:
+  `{{"code": "session.unknown", "retry": false, "advice": "call session.open"}}`.
+
+```
+> {{"jsonrpc": "2.0", "id": 1, "method": "session.open", "params": {{}}}}
+< {{"jsonrpc": "2.0", "id": 1, "result": {{"session": "kW3…"}}}}
+> {{"jsonrpc": "2.0", "id": 2, "method": "session.verify_identity", "params": {{"session": "kW3…"}}}}
+< {{"jsonrpc": "2.0", "method": "session.guidance", "params": {{"session": "kW3…", "code": "idcard.place_card", …}}}}
+< {{"jsonrpc": "2.0", "id": 2, "result": {{"outcome": "done", "name": "张**", …}}}}
+```
+"""
+
+_ERRORS = f"""\
+## Errors
+
+| number | code | meaning |
+| --- | --- | --- |
+| {rpc.PARSE_ERROR} | `request.not_json` | the line is not JSON in UTF-8 |
+| {rpc.INVALID_REQUEST} | `request.invalid` | JSON, but no request |
+| {rpc.INVALID_REQUEST} | `request.batch` | batches are not served |
+| {rpc.INVALID_REQUEST} | `request.too_large` | the line is too long; the connection is closed |
+| {rpc.METHOD_NOT_FOUND} | `request.unknown_method` | there is no such method |
+| {rpc.INVALID_PARAMS} | `request.bad_params` | the parameters are not the method's |
+| {rpc.INTERNAL_ERROR} | `internal` | a fault of the daemon; it is in its log |
+| {rpc.APPLICATION_ERROR} | `request.too_many` | {server.MOST_REQUESTS} requests of this connection are under way |
+| {rpc.APPLICATION_ERROR} | `caller.unknown` | this user has no role; the connection is closed |
+| {rpc.APPLICATION_ERROR} | `caller.too_many` | {server.MOST_CONNECTIONS} connections are open; this one is closed |
+| {rpc.APPLICATION_ERROR} | `caller.not_allowed` | the method is for the other role |
+| {rpc.APPLICATION_ERROR} | `session.busy` | another session is open |
+| {rpc.APPLICATION_ERROR} | `session.unknown` | no such session on this connection |
+| {rpc.APPLICATION_ERROR} | `session.not_verified` | the citizen is not verified yet |
+| {rpc.APPLICATION_ERROR} | `session.ended` | the session ended while this was under way |
+| {rpc.APPLICATION_ERROR} | any other | the code of what failed, as `power.refused` or `journal.write_failed` |
+"""
+
+
+def reference() -> str:
+    """Return the page: conventions, methods, notifications, shared types, errors, and the citizen's texts."""
+    parts = [_INTRODUCTION, "## Methods\n"]
+    for method in METHODS:
+        role = f"role `{method.role}`" if method.role is not None else "both roles"
+        parts += [f"### `{method.name}` ({role})\n", f"{method.description}\n"]
+        parts += ["Parameters:\n", _table(method.params)] if msgspec.structs.fields(method.params) else []
+        parts += ["Result:\n", _table(method.result)] if msgspec.structs.fields(method.result) else []
+    parts.append("## Notifications\n")
+    for notice in NOTICES:
+        parts += [f"### `{notice.name}`\n", f"{notice.description}\n"]
+        parts += [_table(notice.params)] if msgspec.structs.fields(notice.params) else []
+    parts.append("## Shared types\n")
+    for kind in (Component, Step, FaceEvidence):
+        parts += [f"### {kind.__name__}\n", f"{_first_line(kind)}\n", _table(kind)]
+    preview = f"connects, sends the token and a newline within {TOKEN_SECONDS:g} s of `preview.open`, and reads frames"
+    parts += ["## Previews\n", f"On `api.preview_socket` a client of the role `ui` {preview}:"]
+    parts += ["each a 4-byte big-endian length and a JPEG, the newest only, until the session ends.\n", _ERRORS]
+    parts += ["## Codes and texts\n", "| code | text | English |\n| --- | --- | --- |"]
+    parts += [f"| `{code}` | {texts.text(code).zh} | {texts.text(code).en} |" for code in sorted(texts.codes())]
+    return "\n".join(parts) + "\n"
+
+
+def _first_line(kind: type[msgspec.Struct]) -> str:
+    return (kind.__doc__ or "").partition("\n")[0]
+
+
+def _table(kind: type[msgspec.Struct]) -> str:
+    schema = msgspec.json.schema_components([kind], ref_template="{name}")[1][kind.__name__]
+    rows = ["| field | type | required |", "| --- | --- | --- |"]
+    for field in msgspec.structs.fields(kind):
+        shape = _shape(schema["properties"][field.encode_name])
+        rows.append(f"| `{field.encode_name}` | {shape} | {'yes' if field.required else 'no'} |")
+    return "\n".join(rows) + "\n"
+
+
+def _shape(schema: dict[str, Any]) -> str:
+    """Say a JSON schema in words."""
+    if "$ref" in schema:
+        return str(schema["$ref"])
+    if "anyOf" in schema:
+        return " or ".join(_shape(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return " or ".join(f"`{one}`" for one in schema["enum"])
+    kind = str(schema.get("type", "any"))
+    if kind == "array":
+        kind = f"array of {_shape(schema.get('items', {}))}"
+    elif kind == "object" and isinstance(schema.get("additionalProperties"), dict):
+        kind = f"object of {_shape(schema['additionalProperties'])}"
+    elif "pattern" in schema:
+        kind = f"{kind} matching `{schema['pattern']}`"
+    return kind
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

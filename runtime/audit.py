@@ -1,0 +1,104 @@
+"""The audit log: who did what to the machine, one JSON line each, chained by SM3 (H6, H7). Nothing about citizens.
+
+Each line carries the SM3 of the line before it, so a changed, removed or inserted line shows. Writing and syncing
+run where the journal's SQLite runs, so nothing here needs a thread.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from runtime.seams import JournalExecutor
+from transport.sm import sm3
+
+GENESIS = bytes(32).hex()
+"""What the first line carries in place of a predecessor's digest."""
+
+
+class AuditError(Exception):
+    """The audit log cannot be written (`audit.write_failed`) or its chain is broken (`audit.chain_broken`)."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry = False
+        self.advice = "keep the file as evidence and report it (T23)"
+
+
+class AuditEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line: UTC seconds, what happened, who did it, details, and the SM3 of the line before (hexadecimal)."""
+
+    at: float
+    event: str
+    actor: str
+    details: dict[str, str | int]
+    previous: str
+
+
+class Audit:
+    """The audit log of this machine, at `path`."""
+
+    def __init__(self, executor: JournalExecutor, path: Path, wall_clock: Callable[[], float]) -> None:
+        self._executor = executor
+        self._path = path
+        self._wall_clock = wall_clock
+
+    async def append(self, event: str, *, actor: str, details: dict[str, str | int] | None = None) -> None:
+        """Append one line and return when it is on the disk; raise AuditError `audit.write_failed`.
+
+        A last line that a power cut left unfinished is removed first: nobody was told that it was written.
+        """
+        at = self._wall_clock()
+
+        def work(_: sqlite3.Connection) -> None:
+            with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as file:
+                last, end = _last_line(file.seek(0, os.SEEK_END), lambda at: os.pread(file.fileno(), _BLOCK, at))
+                entry = AuditEntry(at, event, actor, details or {}, _digest(last))
+                file.truncate(end)
+                file.seek(end)
+                file.write(msgspec.json.encode(entry) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+        try:
+            await self._executor.run(work)
+        except OSError as error:
+            raise AuditError("audit.write_failed", f"{self._path.name}: errno {error.errno}") from None
+
+
+_BLOCK = 64 * 1024
+"""No line is near this long, so the last complete line lies within the last two blocks."""
+
+
+def _last_line(size: int, read: Callable[[int], bytes]) -> tuple[bytes | None, int]:
+    """Return the last complete line (None in an empty file) and the offset just behind it."""
+    start = max(0, size - _BLOCK)
+    tail = read(start)
+    end = tail.rfind(b"\n") + 1
+    line = tail[:end].rstrip(b"\n").rpartition(b"\n")[2]
+    return (line or None), (start + end if end else 0)
+
+
+def _digest(line: bytes | None) -> str:
+    return GENESIS if line is None else sm3(line).hex()
+
+
+def verify(lines: Iterable[bytes]) -> int:
+    """Return how many entries the chain of `lines` (without their newlines) holds.
+
+    Raises AuditError `audit.chain_broken` with the number of the first line that does not follow from the one before.
+    """
+    previous: bytes | None = None
+    count = 0
+    for count, line in enumerate(lines, start=1):
+        try:
+            entry = msgspec.json.decode(line, type=AuditEntry)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise AuditError("audit.chain_broken", f"line {count} is not an audit entry") from None
+        if entry.previous != _digest(previous):
+            raise AuditError("audit.chain_broken", f"line {count} does not follow from the line before")
+        previous = line
+    return count

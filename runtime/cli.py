@@ -1,0 +1,221 @@
+"""The `govterm` command."""
+
+import asyncio
+import json
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from runtime.client import ClientError, RpcError, connect
+
+ALLOCATOR = {
+    "PYTHONMALLOC": "malloc",
+    "GLIBC_TUNABLES": "glibc.malloc.perturb=165:glibc.malloc.tcache_count=0",
+}
+"""What the daemon's environment needs so that freed memory is overwritten; the unit sets the same."""
+
+_HELP = """Runtime of the self-service terminals in government service halls.
+
+Start with `govterm check FILE`, then `govterm run --config FILE`; ask a running daemon with `govterm status`.
+
+Exit codes: 0 done, 1 not done (the reason is on standard error), 2 wrong arguments, 69 the daemon is not reached or an
+extra is not installed; `run` ends with the daemon's own code (0 stopped as asked, 69 its socket is taken, 70 it
+failed, 78 the configuration has mistakes).
+"""
+_SOCKET = Path("/run/govterm/govterm.sock")
+_MODELS = Path("/var/lib/govterm-models")
+_NOT_DONE = 1
+_UNAVAILABLE = 69
+
+app = typer.Typer(name="govterm", help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+models = typer.Typer(help="Prepare and list the face models.", no_args_is_help=True)
+app.add_typer(models, name="models")
+
+SocketOption = Annotated[Path, typer.Option(help="Unix socket of the daemon's API.", metavar="PATH")]
+DirectoryOption = Annotated[Path, typer.Option(help="Where the models lie.", metavar="DIR")]
+RigOption = Annotated[bool, typer.Option("--rig", help="Accept `rig = true`: only for the simulated peripherals.")]
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Option(help="The configuration file (TOML).", metavar="FILE")],
+    rig: RigOption = False,
+) -> None:
+    """Run the daemon in this process, with the memory allocator set to overwrite what is freed."""
+    arguments = [sys.executable, "-m", "runtime", "--config", str(config), *(["--rig"] if rig else [])]
+    os.execve(sys.executable, arguments, {**os.environ, **ALLOCATOR})  # noqa: S606 - the daemon replaces the command
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="The configuration file (TOML).", metavar="FILE")],
+    rig: RigOption = False,
+    machine: Annotated[
+        bool, typer.Option("--machine", help="Also check that this machine has the users and files named in it.")
+    ] = False,
+) -> None:
+    """List every mistake in a configuration file: its key, what was expected, what was found."""
+    from runtime.config import ConfigError, check_machine, load
+
+    try:
+        settings = load(file, rig=rig)
+        if machine and (mistakes := check_machine(settings)):
+            raise ConfigError(mistakes)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            typer.echo(f"{file}: {mistake}")
+        raise typer.Exit(_NOT_DONE) from None
+    typer.echo(f"{file}: no mistakes")
+
+
+@app.command()
+def status(
+    socket: SocketOption = _SOCKET,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the daemon's answer as JSON.")] = False,
+) -> None:
+    """Ask the daemon how the terminal and each of its components fare."""
+    answer = _ask(socket, "terminal.status", {}, 5.0)
+    if as_json:
+        typer.echo(_pretty(answer))
+        return
+    console = Console()
+    rig = "  [bold red]rig: this is not a real terminal[/]" if answer.get("rig") else ""
+    console.print(f"govterm {answer.get('version', '?')}, boot {answer.get('boot_id', '?')}{rig}")
+    table = Table("component", "state", "code", "identity", "details")
+    for name, one in sorted(answer.get("state", {}).items()):
+        details = ", ".join(f"{key}={value}" for key, value in one.get("details", {}).items())
+        table.add_row(name, one.get("state", "?"), one.get("code") or "", one.get("identity") or "", details)
+    console.print(table)
+
+
+@app.command()
+def call(
+    method: Annotated[str, typer.Argument(help="For example `terminal.status`.", metavar="METHOD")],
+    parameters: Annotated[str, typer.Argument(help="A JSON object.", metavar="[JSON]")] = "{}",
+    socket: SocketOption = _SOCKET,
+    seconds: Annotated[float, typer.Option(help="How long to wait for the answer.", min=0.1, max=600)] = 60.0,
+) -> None:
+    """Call one method of the daemon's API and print its result as JSON."""
+    try:
+        decoded = json.loads(parameters)
+    except ValueError:
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise typer.BadParameter('the parameters are not a JSON object, such as {"session": "..."}')
+    typer.echo(_pretty(_ask(socket, method, decoded, seconds)))
+
+
+@app.command()
+def units(
+    output: Annotated[Path, typer.Option(help="Root directory to write below; `/` installs.", metavar="DIR")],
+) -> None:
+    """Write the systemd units, udev, sysusers, tmpfiles and polkit files for this virtual environment."""
+    from runtime.units import STEPS, UnitsError, render
+
+    try:
+        for path in render(output):
+            typer.echo(path)
+    except UnitsError as error:
+        _fail(f"{error}; {error.advice} ({error.code})")
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}")
+    typer.echo("Then, as root, with the configuration and the keys in /etc/govterm:", err=True)
+    for step in STEPS:
+        typer.echo(f"  {step}", err=True)
+
+
+@models.command()
+def prepare(directory: DirectoryOption = _MODELS) -> None:
+    """Fetch the face models by hash, prepare them for this machine, and list them."""
+    _models(directory, "prepare")
+
+
+@models.command("list")
+def list_models(directory: DirectoryOption = _MODELS) -> None:
+    """List the face models with their state, licence and hash; exit 1 when one is missing or damaged."""
+    _models(directory, "list_models")
+
+
+def main() -> None:
+    """Run the command; sub-commands of extras are looked up only when one of ours is not meant."""
+    own = {"run", "check", "status", "call", "units", "models", "--version"}
+    if not (len(sys.argv) > 1 and sys.argv[1] in own):
+        for entry in entry_points(group="govterm.commands"):
+            _add(entry)
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if show:
+        typer.echo(version("govterm"))
+        raise typer.Exit
+
+
+def _add(entry: EntryPoint) -> None:
+    try:
+        loaded = entry.load()
+        if isinstance(loaded, typer.Typer):
+            app.add_typer(loaded, name=entry.name)
+        else:
+            app.command(entry.name)(loaded)
+    except ModuleNotFoundError as error:
+        missing = error.name
+
+        @app.command(
+            entry.name,
+            help="Not installed: needs the extra `rig`.",
+            add_help_option=False,
+            context_settings={"ignore_unknown_options": True},
+        )
+        def unavailable(_: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -> None:
+            advice = "install it with: pip install 'govterm[rig]'"
+            _fail(f"`{entry.name}` needs the extra `rig`, {missing} is missing; {advice}", _UNAVAILABLE)
+
+
+def _ask(socket: Path, method: str, parameters: dict[str, Any], seconds: float) -> Any:
+    async def ask() -> Any:
+        async with connect(socket) as client:
+            return await client.call(method, parameters, seconds=seconds)
+
+    try:
+        return asyncio.run(ask())
+    except RpcError as error:
+        _fail(f"{error}; {error.advice} ({error.code})")
+    except ClientError as error:
+        _fail(f"{error}; {error.advice} ({error.code})", _UNAVAILABLE)
+
+
+def _models(directory: Path, action: str) -> None:
+    import vision.models
+    from vision.errors import VisionError
+
+    try:
+        files = getattr(vision.models, action)(directory)
+    except VisionError as error:
+        _fail(f"{error}; {error.advice} ({error.code})")
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}")
+    table = Table("model", "state", "licence", "source", "sha256")
+    for file in files:
+        table.add_row(file.name, file.state, file.licence, file.source, file.prepared_sha256[:12])
+    Console().print(table)
+    if any(file.state != "ready" for file in files):
+        _fail(f"{directory} is not complete: run `govterm models prepare --directory {directory}`")
+
+
+def _pretty(answer: Any) -> str:
+    return json.dumps(answer, ensure_ascii=False, indent=2)
+
+
+def _fail(message: str, code: int = _NOT_DONE) -> NoReturn:
+    typer.echo(f"govterm: {message}", err=True)
+    raise typer.Exit(code)

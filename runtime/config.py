@@ -1,0 +1,206 @@
+"""The configuration: one TOML file, put together from each package's own Struct. `docs/configuration.md` lists it."""
+
+import os
+import pwd
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from devices.config import IdCard, Printer
+from runtime.check import Mistake, convert, parse_toml
+from transport.config import Platform
+from vision.config import Vision
+
+_LONGEST_SOCKET_PATH = 107  # sun_path of Linux holds 108 bytes with the closing zero
+_LARGEST_FILE_BYTES = 1 << 20
+
+
+class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The local API: who may call it, and where."""
+
+    ui_users: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(min_length=1, description="Users (names or numeric ids) whose processes serve citizens: role `ui`."),
+    ]
+    operator_users: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(description="Users (names or numeric ids) who maintain the terminal: role `operator`."),
+    ] = ()
+    socket: Annotated[str, Meta(min_length=1, description="Unix socket of the JSON-RPC API.")] = (
+        "/run/govterm/govterm.sock"
+    )
+    preview_socket: Annotated[str, Meta(min_length=1, description="Unix socket of the camera previews.")] = (
+        "/run/govterm/preview.sock"
+    )
+    line_limit_bytes: Annotated[
+        int, Meta(ge=4_096, le=1_048_576, description="Longest line accepted from a client, in bytes.")
+    ] = 65_536
+
+
+class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A citizen's session."""
+
+    idle_seconds: Annotated[
+        float, Meta(ge=5, le=600, description="A session without a request for this long ends and is wiped.")
+    ] = 90.0
+    longest_seconds: Annotated[
+        float, Meta(ge=30, le=7_200, description="A session ends and is wiped after this long, whatever happens.")
+    ] = 1_200.0
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole configuration of a terminal."""
+
+    api: Api
+    idcard: IdCard
+    printer: Printer
+    vision: Vision
+    platform: Platform
+    session: Session = Session()
+    rig: Annotated[
+        bool,
+        Meta(description="Load the rig's photo decoder and camera. Never on a terminal that serves citizens."),
+    ] = False
+    state_directory: Annotated[
+        str, Meta(pattern="^/", description="Directory of the journal and the audit log, owned by the daemon's user.")
+    ] = "/var/lib/govterm"
+
+    @property
+    def journal_file(self) -> Path:
+        """The journal's SQLite database."""
+        return Path(self.state_directory, "journal.db")
+
+    @property
+    def audit_file(self) -> Path:
+        """The audit log."""
+        return Path(self.state_directory, "audit.jsonl")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `mistakes` lists every one."""
+
+    code = "config.invalid"
+    retry = False
+    advice = "mend the configuration file; `govterm check FILE` lists every mistake"
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("; ".join(map(str, self.mistakes)))
+
+
+def load(path: Path | str, *, rig: bool = False) -> Settings:
+    """Read and check a configuration file; raise ConfigError with every mistake. Only the rig's launcher sets `rig`."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(_LARGEST_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError([Mistake(str(path), "a readable file", os.strerror(error.errno or 0))]) from None
+    if len(data) > _LARGEST_FILE_BYTES:
+        raise ConfigError([Mistake(str(path), f"at most {_LARGEST_FILE_BYTES:,} bytes", "more")])
+    return parse(data, rig=rig)
+
+
+def parse(data: bytes, *, rig: bool = False) -> Settings:
+    """Check a configuration given as TOML; raise ConfigError with every mistake."""
+    document, mistakes = parse_toml(data)
+    if mistakes:
+        raise ConfigError(mistakes)
+    settings, mistakes = convert(document, Settings)
+    if settings is not None:
+        mistakes = _across(settings, rig=rig)
+    elif document.get("rig") is True and not rig:
+        mistakes.append(_RIG_REFUSED)
+    if settings is None or mistakes:
+        raise ConfigError(mistakes)
+    return settings
+
+
+def secret_file(name: str) -> Path:
+    """Return where a key or certificate lies: a relative name in $CREDENTIALS_DIRECTORY, which systemd fills."""
+    return Path(os.environ.get("CREDENTIALS_DIRECTORY", ""), name)
+
+
+def check_machine(settings: Settings) -> list[Mistake]:
+    """Return what the settings name but this machine lacks: users, key files, directories."""
+    mistakes: list[Mistake] = []
+    for key, users in (("api.ui_users", settings.api.ui_users), ("api.operator_users", settings.api.operator_users)):
+        mistakes += [
+            Mistake(key, "a user of this machine", repr(user))
+            for user in users
+            if not user.isdecimal() and not _user_exists(user)
+        ]
+    platform = settings.platform
+    for key in ("ca_file", "certificate_file", "private_key_file", "identity_key_file", "signing_key_file"):
+        mistakes += _readable(f"platform.{key}", secret_file(getattr(platform, key)))
+    mistakes += _readable("platform.seal_key_file", secret_file(platform.seal_key_file))
+    if settings.vision.photo_library is not None:
+        mistakes += _readable("vision.photo_library", Path(settings.vision.photo_library))
+    if not os.access(settings.state_directory, os.W_OK | os.X_OK):
+        mistakes.append(Mistake("state_directory", "a directory the daemon may write", repr(settings.state_directory)))
+    return mistakes
+
+
+def _user_exists(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _readable(key: str, path: Path) -> list[Mistake]:
+    if path.is_file() and os.access(path, os.R_OK):
+        return []
+    return [Mistake(key, "a readable file", repr(str(path)))]
+
+
+_RIG_REFUSED = Mistake("rig", "false: the rig's launcher alone starts a terminal with rig = true", "true")
+
+
+def _across(settings: Settings, *, rig: bool) -> list[Mistake]:
+    """Check what concerns more than one key."""
+    vision, api = settings.vision, settings.api
+    mistakes = [_RIG_REFUSED] if settings.rig and not rig else []
+    if vision.photo_decoder == "library" and vision.photo_library is None:
+        mistakes.append(
+            Mistake("vision.photo_library", 'the vendor\'s library, because photo_decoder is "library"', "nothing")
+        )
+    if vision.photo_decoder == "rig" and not settings.rig:
+        mistakes.append(Mistake("vision.photo_decoder", '"library" on a terminal without rig = true', '"rig"'))
+    if vision.camera.startswith("rig:") and not settings.rig:
+        mistakes.append(Mistake("vision.camera", "a camera device on a terminal without rig = true", vision.camera))
+    paths = {
+        "api.socket": api.socket,
+        "api.preview_socket": api.preview_socket,
+        "idcard.port": settings.idcard.port,
+        "printer.port": settings.printer.port,
+        "vision.camera": vision.camera.removeprefix("rig:"),
+        "vision.model_directory": vision.model_directory,
+    }
+    if vision.photo_library is not None:
+        paths["vision.photo_library"] = vision.photo_library
+    mistakes += [
+        Mistake(key, "an absolute path", repr(path)) for key, path in paths.items() if not path.startswith("/")
+    ]
+    mistakes += [
+        Mistake(key, f"a path of at most {_LONGEST_SOCKET_PATH} bytes", f"{len(os.fsencode(paths[key]))} bytes")
+        for key in ("api.socket", "api.preview_socket")
+        if len(os.fsencode(paths[key])) > _LONGEST_SOCKET_PATH
+    ]
+    if api.socket == api.preview_socket:
+        mistakes.append(Mistake("api.preview_socket", "another path than api.socket", repr(api.preview_socket)))
+    if settings.idcard.port == settings.printer.port:
+        mistakes.append(Mistake("printer.port", "another port than idcard.port", repr(settings.printer.port)))
+    mistakes += [
+        Mistake("api.operator_users", "a user who is not in ui_users: each user has one role", repr(user))
+        for user in api.operator_users
+        if user in api.ui_users
+    ]
+    if settings.session.idle_seconds > settings.session.longest_seconds:
+        mistakes.append(
+            Mistake("session.idle_seconds", "at most session.longest_seconds", str(settings.session.idle_seconds))
+        )
+    return mistakes

@@ -1,0 +1,254 @@
+"""The daemon: built from settings and seams, kept alive in one task tree, stopped in order (rule 4)."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import structlog
+
+from devices.idcard.driver import IdCardReader
+from devices.printer.driver import ReceiptPrinter
+from devices.status import DeviceState, DeviceStatus
+from runtime.api.listen import ClientListener, PreviewListener
+from runtime.api.methods import Terminal
+from runtime.api.preview import Previews
+from runtime.api.roles import Roles
+from runtime.api.server import ApiServer
+from runtime.audit import Audit
+from runtime.config import Settings
+from runtime.enrolment import Enrolment
+from runtime.journal import Journal
+from runtime.notify import Notifier
+from runtime.seams import Seams
+from runtime.services.certificate import CertificateService, settle_prints
+from runtime.services.identity import IdentityService
+from runtime.services.steps import Origin
+from runtime.session import Sessions, SessionState
+from runtime.state import Component, StateBoard, TooSlow
+from runtime.supervisor import Supervisor, UnitState
+from transport import sm, sm2
+from transport.channel import Channel
+
+log = structlog.get_logger(__name__)
+
+DRAIN_SECONDS = 2.0
+"""What the platform may take to receipt the last records when the daemon stops."""
+
+_SERVING = {DeviceState.ONLINE, DeviceState.DEVICE_BUSY, DeviceState.STARTING}
+_UNIT_STATES = {
+    UnitState.STARTING: DeviceState.STARTING,
+    UnitState.RUNNING: DeviceState.ONLINE,
+    UnitState.BACKING_OFF: DeviceState.OFFLINE,
+    UnitState.STOPPED: DeviceState.OFFLINE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Where local clients come in."""
+
+    api: ClientListener
+    previews: PreviewListener
+
+
+async def run_daemon(
+    settings: Settings,
+    seams: Seams,
+    *,
+    enrolment: Enrolment,
+    listeners: Listeners,
+    notifier: Notifier,
+    stop: asyncio.Event,
+) -> None:
+    """Serve until `stop` is set, then stop in order: session, API, outbox, units, journal.
+
+    READY is told when the API serves; devices may still be starting. Raises what forbids a start: TransportError
+    (`crypto.self_test`), JournalError, AuditError, RoleError.
+    """
+    sm.self_test()
+    sm2.self_test()
+    roles = Roles(settings.api.ui_users, settings.api.operator_users)
+    origin = Origin(enrolment.boot_id, settings.rig, seams.wall_clock)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(seams.journal.close)
+        journal = Journal(seams.journal, seams.wall_clock)
+        await journal.open()
+        if settled := await settle_prints(journal, origin):
+            log.warning("prints_settled_as_unknown", count=settled)
+        audit = Audit(seams.journal, settings.audit_file, seams.wall_clock)
+        about: dict[str, str | int] = {"version": enrolment.software_version, "boot_id": enrolment.boot_id}
+        await audit.append("daemon_started", actor="daemon", details=about | {"rig": int(settings.rig)})
+        daemon = _Daemon(settings, seams, enrolment=enrolment, journal=journal, audit=audit, origin=origin)
+        await daemon.run(listeners, roles, notifier, stop)
+        await audit.append("daemon_stopped", actor="daemon")
+        await journal.checkpoint()
+
+
+class _Daemon:
+    """The running daemon: every part, in one TaskGroup."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        seams: Seams,
+        *,
+        enrolment: Enrolment,
+        journal: Journal,
+        audit: Audit,
+        origin: Origin,
+    ) -> None:
+        self._settings = settings
+        self._seams = seams
+        self._enrolment = enrolment
+        self._journal = journal
+        self._audit = audit
+        self._origin = origin
+        self._state = StateBoard()
+        self._devices: dict[str, DeviceStatus] = {}
+        self._units: dict[str, tuple[UnitState, str | None]] = {}
+        self._supervisor = Supervisor(seams.jitter, self._on_unit)
+        self._reader = IdCardReader(settings.idcard, seams.open_link, self._listener("idcard"))
+        self._printer = ReceiptPrinter(settings.printer, seams.open_link, self._listener("printer"))
+        self._channel = Channel(
+            settings.platform,
+            seams.uplink,
+            enrolment.keys,
+            journal,
+            streams=[journal.stream],
+            boot_id=enrolment.boot_id,
+            software_version=enrolment.software_version,
+            wall_clock=seams.wall_clock,
+            on_state=self._on_line,
+        )
+
+    async def run(self, listeners: Listeners, roles: Roles, notifier: Notifier, stop: asyncio.Event) -> None:
+        """Serve until `stop`, then stop in order."""
+        settings = self._settings
+        async with asyncio.TaskGroup() as group:
+            sessions = Sessions(
+                group,
+                self._seams.verifier,
+                idle_seconds=settings.session.idle_seconds,
+                longest_seconds=settings.session.longest_seconds,
+                on_state=self._on_session,
+            )
+            self._on_session(SessionState.CLOSED)
+            previews = Previews(self._seams.verifier, roles)
+            server = ApiServer(self._terminal(sessions, previews), roles, settings.api.line_limit_bytes)
+            self._supervisor.start(group, "vision", self._seams.verifier.run)
+            self._supervisor.start(group, "idcard", self._reader.run)
+            self._supervisor.start(group, "printer", self._printer.run)
+            self._supervisor.start(group, "platform", self._channel.run)
+            serving = [
+                group.create_task(server.serve(listeners.api), name="api"),
+                group.create_task(previews.serve(listeners.previews), name="previews"),
+            ]
+            telling = [
+                group.create_task(self._tell_status(notifier), name="status"),
+                group.create_task(notifier.feed_watchdog(), name="watchdog"),
+            ]
+            notifier.ready()
+            log.info("daemon_ready", version=self._enrolment.software_version, rig=settings.rig)
+            await stop.wait()
+            log.info("daemon_stopping")
+            notifier.stopping()
+            await sessions.stop()
+            await server.stop()
+            for task in serving:
+                task.cancel()
+            await self._drain()
+            await self._supervisor.stop()
+            for task in telling:
+                task.cancel()
+        log.info("daemon_stopped")
+
+    def _terminal(self, sessions: Sessions, previews: Previews) -> Terminal:
+        settings, verifier = self._settings, self._seams.verifier
+        return Terminal(
+            version=self._enrolment.software_version,
+            boot_id=self._enrolment.boot_id,
+            rig=settings.rig,
+            preview_socket=settings.api.preview_socket,
+            state=self._state,
+            sessions=sessions,
+            identity=IdentityService(
+                reader=self._reader,
+                verifier=verifier,
+                journal=self._journal,
+                origin=self._origin,
+                card_wait_seconds=settings.idcard.card_wait_seconds,
+                check_seconds=settings.vision.check_seconds,
+            ),
+            certificate=CertificateService(
+                platform=self._channel,
+                verifier=verifier,
+                printer=self._printer,
+                journal=self._journal,
+                origin=self._origin,
+                seal_key=self._enrolment.seal_key,
+                answer_seconds=settings.platform.answer_seconds,
+                width_dots=settings.printer.width_dots,
+                dots_per_inch=settings.printer.dots_per_inch,
+            ),
+            previews=previews,
+            power=self._seams.power,
+            audit=self._audit,
+        )
+
+    def _listener(self, device: str) -> Callable[[DeviceStatus], None]:
+        def heard(status: DeviceStatus) -> None:
+            self._devices[device] = status
+            self._publish(device)
+
+        return heard
+
+    def _on_unit(self, unit: str, state: UnitState, code: str | None) -> None:
+        self._units[unit] = (state, code)
+        self._publish(unit)
+
+    def _publish(self, name: str) -> None:
+        """Put a component on the board: a device's own word, unless its driver is dead and could not say so."""
+        unit, code = self._units.get(name, (UnitState.STOPPED, None))
+        status = self._devices.get(name)
+        if status is None or (unit is not UnitState.RUNNING and status.state in _SERVING):
+            self._state.set(name, Component(_UNIT_STATES[unit], code, status.identity if status else None))
+        else:
+            self._state.set(name, Component(status.state, status.code, status.identity, status.details))
+
+    def _on_line(self, connected: bool, code: str | None) -> None:  # noqa: FBT001 - the channel's StateListener
+        self._devices["platform"] = DeviceStatus(DeviceState.ONLINE if connected else DeviceState.OFFLINE, code)
+        self._publish("platform")
+
+    def _on_session(self, state: SessionState) -> None:
+        self._state.set("session", Component("none" if state is SessionState.CLOSED else state))
+
+    async def _tell_status(self, notifier: Notifier) -> None:
+        """Keep `systemctl status` in step with the board."""
+        while True:
+            changes = self._state.subscribe()
+            try:
+                while True:
+                    notifier.status(_line(self._state.full()))
+                    await changes.next()
+            except TooSlow:
+                continue
+            finally:
+                changes.close()
+
+    async def _drain(self) -> None:
+        """Give the platform a moment to receipt the last records; what is left waits in the journal (T12)."""
+        if not self._channel.connected:
+            return
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._journal.delivered()
+        except TimeoutError:
+            log.warning("outbox_not_drained")
+
+
+def _line(state: dict[str, Component]) -> str:
+    return ", ".join(
+        f"{name} {component.state}" + (f" ({component.code})" if component.code else "")
+        for name, component in sorted(state.items())
+    )

@@ -1,0 +1,139 @@
+"""The real-name check: the card, the face before the camera, one answer (T1, T9, T13)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import msgspec
+
+from devices.idcard.record import CardRecord
+from runtime import texts
+from runtime.journal import Journal
+from runtime.services.steps import Origin, Refused, Result, Transaction
+from runtime.session import Session, SessionState
+from vision.verifier import Verification, Verifier
+
+READ_SECONDS = 5.0
+"""The machine's part of reading a card once it lies there; SAM-V takes about 1.5 s (T13)."""
+FENCE_SECONDS = 2.0
+"""The verifier keeps its own deadline; this much later its silence is an answer."""
+
+Guide = Callable[[str], None]
+"""Called with a guidance code for the citizen."""
+
+
+class CardReader(Protocol):
+    """The ID-card reader as this service sees it."""
+
+    async def read_card(self, *, wait_seconds: float) -> CardRecord:
+        """Wait for a card and read it; raises DeviceError."""
+
+
+class FaceEvidence(msgspec.Struct, frozen=True):
+    """What a decision rests on; nothing biometric, and a threshold only as the point it was measured at (L22)."""
+
+    decision: Literal["match", "no_match"]
+    operating_point: str
+    frames: int
+    model: str
+    presentation_attack: str
+    seconds: float
+    stages: dict[str, float]
+
+
+class IdentityResult(Result, frozen=True, kw_only=True):
+    """The answer of `session.verify_identity`; name and number are masked (T22)."""
+
+    name: str | None = None
+    id_number: str | None = None
+    face: FaceEvidence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityService:
+    """Checks that the person before the camera is the one on the card."""
+
+    reader: CardReader
+    verifier: Verifier
+    journal: Journal
+    origin: Origin
+    card_wait_seconds: float
+    check_seconds: float
+
+    async def verify(self, session: Session, guide: Guide) -> IdentityResult:
+        """Do the check; a verified session then holds the card's text, any other outcome leaves it empty.
+
+        Raises SessionError `session.ended` when the session ends meanwhile.
+        """
+        async with session.operation():
+            session.wipe()
+            transaction = Transaction(self.journal, self.origin)
+            verification = None
+            try:
+                record = await self._read(transaction, session, guide)
+                deadline = self.check_seconds + FENCE_SECONDS
+                async with transaction.step("verify_face", deadline_seconds=deadline, no_answer="vision.no_answer"):
+                    verification = await self._compare(record, guide)
+                    _decide(verification)
+                session.verified()
+            except Refused as refused:
+                return _result(transaction, verification, refused=refused)
+            finally:
+                if session.state is not SessionState.VERIFIED:
+                    session.wipe()
+            return _result(transaction, verification, record=record)
+
+    async def _read(self, transaction: Transaction, session: Session, guide: Guide) -> CardRecord:
+        guide("idcard.place_card")
+        deadline = self.card_wait_seconds + READ_SECONDS
+        async with transaction.step("read_card", deadline_seconds=deadline, no_answer="idcard.no_answer"):
+            record = await self.reader.read_card(wait_seconds=self.card_wait_seconds)
+            session.keep(record)
+        return record
+
+    async def _compare(self, record: CardRecord, guide: Guide) -> Verification:
+        try:
+            with record.photo.view() as photo:
+                return await self.verifier.verify(photo, guide, deadline_seconds=self.check_seconds)
+        finally:
+            record.photo.wipe()
+
+
+def _decide(verification: Verification) -> None:
+    if verification.presentation_attack == "attack":
+        raise Refused("face.presentation_attack", "a presentation attack was detected", retry=False)
+    if verification.outcome != "match":
+        raise Refused("face.no_match", "the face is not the card's", retry=True)
+
+
+def _result(
+    transaction: Transaction,
+    verification: Verification | None,
+    *,
+    record: CardRecord | None = None,
+    refused: Refused | None = None,
+) -> IdentityResult:
+    code = refused.code if refused is not None else None
+    return IdentityResult(
+        outcome="refused" if refused is not None else "done",
+        code=code,
+        text=texts.text(code or "identity.verified").zh,
+        retry=refused is not None and refused.retry,
+        steps=transaction.steps,
+        seconds=transaction.seconds,
+        name=record.name.masked() if record is not None else None,
+        id_number=record.id_number.masked() if record is not None else None,
+        face=_evidence(verification) if verification is not None else None,
+    )
+
+
+def _evidence(verification: Verification) -> FaceEvidence:
+    return FaceEvidence(
+        decision=verification.outcome,
+        operating_point=verification.operating_point,
+        frames=verification.frames,
+        model=verification.model,
+        presentation_attack=verification.presentation_attack,
+        seconds=verification.seconds,
+        stages=verification.stages,
+    )

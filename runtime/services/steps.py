@@ -1,0 +1,125 @@
+"""What every business operation has: an id, steps with a deadline, an event in the journal for each (T12, T13)."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from runtime.journal import Journal, JournalError, Outcome
+from runtime.messages import SupervisionEvent
+from runtime.supervisor import error_code
+
+INTERRUPTED = "operation.interrupted"
+"""The code of a step that the end of the session cut short."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One step of an operation as the UI is told of it."""
+
+    step: str
+    outcome: Outcome
+    code: str | None
+    seconds: float
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """How an operation ended. `text` is for the citizen; `retry` says whether trying again may help."""
+
+    outcome: Literal["done", "refused", "pending"]
+    code: str | None
+    text: str
+    retry: bool
+    steps: list[Step]
+    seconds: float
+
+
+class Refused(Exception):
+    """An operation goes no further, for a reason with a code."""
+
+    def __init__(self, code: str, message: str, *, retry: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry = retry
+        self.advice = "tell the citizen the text of the code"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which daemon an event comes from, and its wall clock."""
+
+    boot_id: str
+    rig: bool
+    wall_clock: Callable[[], float]
+
+
+class Transaction:
+    """One business operation under a random id."""
+
+    def __init__(self, journal: Journal, origin: Origin) -> None:
+        self.id = secrets.token_hex(8)
+        self.steps: list[Step] = []
+        self._journal = journal
+        self._origin = origin
+        self._began = asyncio.get_running_loop().time()
+
+    @property
+    def seconds(self) -> float:
+        """How long the operation has taken."""
+        return round(asyncio.get_running_loop().time() - self._began, 6)
+
+    @asynccontextmanager
+    async def step(self, name: str, *, deadline_seconds: float, no_answer: str) -> AsyncIterator[None]:
+        """Do one step and journal its event, whatever happens.
+
+        An expected error becomes Refused with its code; the deadline becomes Refused with the code `no_answer`.
+        """
+        started = asyncio.get_running_loop().time()
+        outcome: Outcome = "unknown"
+        code: str | None = INTERRUPTED
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                yield
+            outcome, code = "done", None
+        except Exception as error:
+            timed_out = isinstance(error, TimeoutError)
+            code = no_answer if timed_out else error_code(error)
+            if code == "internal":
+                raise
+            outcome = "refused"
+            retry = timed_out or bool(getattr(error, "retry", False))
+            raise Refused(code, str(error), retry=retry) from None
+        finally:
+            event = self.event(name, outcome, code, asyncio.get_running_loop().time() - started)
+            await self._record(event)
+
+    def event(self, step: str, outcome: Outcome, code: str | None, seconds: float) -> SupervisionEvent:
+        """Note a step of this operation and return its event, for a journal entry of the caller's own."""
+        seconds = round(seconds, 6)
+        self.steps.append(Step(step, outcome, code, seconds))
+        return event(self._origin, self.id, step, outcome=outcome, code=code, seconds=seconds)
+
+    async def _record(self, told: SupervisionEvent) -> None:
+        try:
+            await self._journal.append(told)
+        except JournalError as error:
+            raise Refused(error.code, str(error), retry=error.retry) from None
+
+
+def event(
+    origin: Origin, transaction: str, step: str, *, outcome: Outcome, code: str | None, seconds: float
+) -> SupervisionEvent:
+    """Return the event of one step, stamped with the wall clock and the daemon's origin."""
+    return SupervisionEvent(
+        transaction=transaction,
+        step=step,
+        outcome=outcome,
+        code=code,
+        at=origin.wall_clock(),
+        seconds=seconds,
+        boot_id=origin.boot_id,
+        rig=origin.rig,
+    )

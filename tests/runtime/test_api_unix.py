@@ -1,0 +1,183 @@
+"""The API over real Unix sockets: the kernel's word for who calls, 20 MB, previews by one-use token."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from runtime.api.listen import UnixClients, UnixPreviews
+from runtime.api.roles import Role, RoleError, Roles
+from tests.runtime.house import House, living
+
+pytestmark = pytest.mark.usefixtures("short_paths")
+
+
+@pytest.fixture
+def short_paths(tmp_path, monkeypatch):
+    """Unix socket paths hold 107 bytes."""
+    monkeypatch.chdir(tmp_path)
+
+
+def listening(path: str) -> socket.socket:
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    server.bind(path)
+    server.listen(8)
+    return server
+
+
+@asynccontextmanager
+async def board(directory: Path, *, users: tuple[str, ...] | None = None) -> AsyncIterator[House]:
+    """A house whose doors are real sockets, `api` and `preview`, in the current directory."""
+    house = House(directory)
+    users = users or (str(os.getuid()),)
+    api = msgspec.structs.replace(house.settings.api, ui_users=users)
+    house.settings = msgspec.structs.replace(house.settings, api=api)
+    with listening("api") as clients, listening("preview") as previews:
+        house.entrance, house.preview_entrance = UnixClients(clients), UnixPreviews(previews)
+        async with living(house):
+            yield house
+
+
+class Wire:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def message(self) -> dict:
+        async with asyncio.timeout(10):
+            return msgspec.json.decode(await self.reader.readline())
+
+    async def call(self, method: str, **params) -> dict:
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        self.writer.write(msgspec.json.encode(request) + b"\n")
+        while "id" not in (message := await self.message()):
+            pass
+        return message
+
+
+@asynccontextmanager
+async def connected(path: str = "api") -> AsyncIterator[Wire]:
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def test_a_client_is_served_and_its_loss_is_seen(tmp_path):
+    async with board(tmp_path), connected() as other:
+        async with connected() as ui:
+            answer = await ui.call("session.open")
+            assert len(answer["result"]["session"]) >= 21
+        await other.call("events.subscribe")
+        async with asyncio.timeout(10):
+            while (await other.call("terminal.status"))["result"]["state"]["session"]["state"] != "none":
+                await other.message()
+
+
+async def test_a_user_without_a_role_is_told_and_closed(tmp_path):
+    async with board(tmp_path, users=("4242",)), connected() as stranger:
+        message = await stranger.message()
+        assert message["error"]["data"]["code"] == "caller.unknown"
+        assert await stranger.reader.read() == b""
+
+
+async def test_20_mb_are_refused_in_bounded_memory_and_the_sender_can_read_why(tmp_path):
+    async with board(tmp_path), connected() as ui:
+        async with asyncio.timeout(20):
+            for _ in range(20):
+                ui.writer.write(b"x" * 1_048_576)
+                await ui.writer.drain()
+        assert (await ui.message())["error"]["data"]["code"] == "request.too_large"
+        ui.writer.write_eof()
+        assert await ui.reader.read() == b""
+
+
+async def test_a_garbage_client_and_a_client_that_leaves_at_once_harm_nothing(tmp_path):
+    async with board(tmp_path):
+        for data in (b"", os.urandom(30_000), b"\n" * 30_000, b'{"jsonrpc"'):
+            async with connected() as ui:
+                ui.writer.write(data)
+        async with connected() as ui:
+            assert (await ui.call("terminal.status"))["result"]["version"] == "0.0"
+
+
+async def greeted(token: bytes) -> bytes:
+    """What the preview socket says to a token, until it is closed or a frame came."""
+    async with connected("preview") as client:
+        client.writer.write(token)
+        async with asyncio.timeout(10):
+            return await client.reader.read(8)
+
+
+async def test_a_preview_token_opens_one_stream_once(tmp_path):
+    async with board(tmp_path) as house, connected() as ui:
+        session = (await ui.call("session.open"))["result"]["session"]
+        opened = (await ui.call("preview.open", session=session))["result"]
+        assert opened["socket"] == house.settings.api.preview_socket
+        token = opened["token"].encode()
+        assert await greeted(token + b"\n") == bytes.fromhex("00000004ffd8ffd9")
+        assert await greeted(token + b"\n") == b""
+
+
+async def test_a_wrong_token_uses_up_the_right_one(tmp_path):
+    async with board(tmp_path), connected() as ui:
+        session = (await ui.call("session.open"))["result"]["session"]
+        token = (await ui.call("preview.open", session=session))["result"]["token"].encode()
+        assert await greeted(b"guess\n") == b""
+        assert await greeted(token + b"\n") == b""
+
+
+@pytest.mark.parametrize("said", [b"\n", b"x" * 64, b"x" * 5_000 + b"\n", b"\xff\xfe\n"])
+async def test_what_is_no_token_is_closed(tmp_path, said):
+    async with board(tmp_path), connected() as ui:
+        session = (await ui.call("session.open"))["result"]["session"]
+        await ui.call("preview.open", session=session)
+        try:
+            assert await greeted(said) == b""
+        except ConnectionResetError:  # it was closed with bytes unread
+            assert len(said) > 64
+
+
+async def test_a_token_ends_with_its_session_and_an_older_token_with_a_newer(tmp_path):
+    async with board(tmp_path), connected() as ui:
+        session = (await ui.call("session.open"))["result"]["session"]
+        first = (await ui.call("preview.open", session=session))["result"]["token"].encode()
+        second = (await ui.call("preview.open", session=session))["result"]["token"].encode()
+        assert first != second
+        await ui.call("session.close", session=session)
+        assert await greeted(second + b"\n") == b""
+
+
+async def test_a_silent_preview_client_is_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr("runtime.api.preview.GREETING_SECONDS", 0.05)
+    async with board(tmp_path):
+        assert await greeted(b"") == b""
+
+
+async def test_an_expired_token_is_void(tmp_path, monkeypatch):
+    monkeypatch.setattr("runtime.api.preview.TOKEN_SECONDS", 0.0)
+    async with board(tmp_path), connected() as ui:
+        session = (await ui.call("session.open"))["result"]["session"]
+        token = (await ui.call("preview.open", session=session))["result"]["token"].encode()
+        await asyncio.sleep(0.01)
+        assert await greeted(token + b"\n") == b""
+
+
+def test_roles_are_by_name_or_number_and_one_each():
+    me = os.getuid()
+    assert Roles([str(me)], []).of(me) is Role.UI
+    assert Roles([], ["root", "1234"]).of(0) is Role.OPERATOR
+    assert Roles(["1234"], ["root"]).of(4242) is None
+    with pytest.raises(RoleError) as unknown:
+        Roles(["no-such-user-here"], [])
+    assert unknown.value.code == "api.user_unknown"
+    with pytest.raises(RoleError) as twice:
+        Roles(["root"], ["0"])
+    assert twice.value.code == "api.user_twice"

@@ -1,0 +1,147 @@
+"""The configuration as a whole: what is refused across keys, on the rig and on this machine."""
+
+import os
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from runtime.config import ConfigError, Settings, check_machine, load, parse, secret_file
+from runtime.reference import EXAMPLE, reference
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+def changed(**sections):
+    document = tomllib.loads(EXAMPLE)
+    for name, values in sections.items():
+        if isinstance(values, dict):
+            document[name] = {**document[name], **values}
+        else:
+            document[name] = values
+    return _toml(document)
+
+
+def _toml(document):
+    lines = [f"{key} = {_value(value)}" for key, value in document.items() if not isinstance(value, dict)]
+    for key, section in document.items():
+        if isinstance(section, dict):
+            lines += [
+                f"[{key}]",
+                *(f"{name} = {_value(value)}" for name, value in section.items() if value is not None),
+            ]
+    return "\n".join(lines).encode()
+
+
+def _value(value):
+    return msgspec.json.encode(value).decode()
+
+
+def refused(data, *, rig=False):
+    with pytest.raises(ConfigError) as caught:
+        parse(data, rig=rig)
+    return {mistake.key: mistake.found for mistake in caught.value.mistakes}
+
+
+def test_the_documents_example_passes_the_check():
+    settings = parse(EXAMPLE.encode())
+    assert settings.api.ui_users == ("kiosk",)
+    assert settings.rig is False
+
+
+def test_the_reference_page_is_the_generated_one():
+    assert DOCUMENT.read_text() == reference(), "run: python -m runtime.reference > docs/configuration.md"
+
+
+def test_every_key_is_documented():
+    page = reference()
+    for section in msgspec.structs.fields(Settings):
+        assert f"`{section.name}`" in page or f"`[{section.name}]`" in page
+        if isinstance(section.type, type) and issubclass(section.type, msgspec.Struct):
+            for field in msgspec.structs.fields(section.type):
+                assert f"| `{field.name}` |" in page
+
+
+def test_the_rig_is_refused_unless_its_launcher_asks():
+    data = changed(
+        rig=True, vision={"photo_decoder": "rig", "photo_library": None, "camera": "rig:/run/rig/camera.sock"}
+    )
+    assert refused(data) == {"rig": "true"}
+    assert parse(data, rig=True).rig is True
+
+
+def test_the_rigs_parts_are_refused_without_rig():
+    data = changed(vision={"photo_decoder": "rig", "photo_library": None, "camera": "rig:/run/rig/camera.sock"})
+    assert refused(data, rig=True) == {"vision.photo_decoder": '"rig"', "vision.camera": "rig:/run/rig/camera.sock"}
+
+
+def test_the_rig_is_told_beside_other_mistakes():
+    assert set(refused(changed(rig=True, idcard={"baud": 1}))) == {"rig", "idcard.baud"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        ({"vision": {"photo_library": None}}, "vision.photo_library"),
+        ({"vision": {"photo_library": "libphoto.so"}}, "vision.photo_library"),
+        ({"vision": {"camera": "video0"}}, "vision.camera"),
+        ({"api": {"preview_socket": "/run/govterm/govterm.sock"}}, "api.preview_socket"),
+        ({"api": {"socket": "govterm.sock"}}, "api.socket"),
+        ({"api": {"socket": "/" + "x" * 107}}, "api.socket"),
+        ({"api": {"operator_users": ["kiosk"]}}, "api.operator_users"),
+        ({"api": {"ui_users": []}}, "api.ui_users"),
+        ({"printer": {"port": "/dev/serial/by-id/usb-Reader_SAM-V-if00-port0"}}, "printer.port"),
+        ({"idcard": {"port": "tcp://10.0.0.1"}}, "idcard.port"),
+        ({"session": {"idle_seconds": 600, "longest_seconds": 60}}, "session.idle_seconds"),
+        ({"state_directory": "var"}, "state_directory"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(sections, key):
+    assert list(refused(changed(**sections))) == [key]
+
+
+def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path):
+    with pytest.raises(ConfigError, match="expected a readable file; found No such file or directory"):
+        load(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="found Is a directory"):
+        load(tmp_path)
+
+
+def test_a_file_without_end_is_refused(tmp_path):
+    (tmp_path / "big.toml").write_bytes(b"#" * (1 << 21))
+    with pytest.raises(ConfigError, match="at most 1,048,576 bytes"):
+        load(tmp_path / "big.toml")
+
+
+def test_the_machine_is_asked_for_users_files_and_directories(tmp_path, monkeypatch):
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    names = ["ca.pem", "terminal.pem", "terminal.key", "identity.der", "platform.der", "seal.der"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    good = changed(
+        state_directory=str(tmp_path),
+        api={"ui_users": [str(os.getuid() + 1)], "operator_users": ["root"]},
+        vision={"photo_library": str(tmp_path / "seal.der")},
+    )
+    assert check_machine(parse(good)) == []
+    (tmp_path / "terminal.key").unlink()
+    bad = parse(
+        changed(
+            state_directory=str(tmp_path / "none"),
+            api={"ui_users": ["nobody-of-this-name"]},
+            vision={"photo_library": str(tmp_path / "none.so")},
+        )
+    )
+    assert [mistake.key for mistake in check_machine(bad)] == [
+        "api.ui_users",
+        "platform.private_key_file",
+        "vision.photo_library",
+        "state_directory",
+    ]
+
+
+def test_secret_files_are_sought_in_the_credentials_directory(monkeypatch):
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/govterm.service")
+    assert secret_file("ca.pem") == Path("/run/credentials/govterm.service/ca.pem")
+    assert secret_file("/etc/ca.pem") == Path("/etc/ca.pem")

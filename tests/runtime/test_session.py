@@ -1,0 +1,251 @@
+"""A citizen's session: one at a time, one owner, one operation at a time, and gone only when all is wiped (rule 1)."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from runtime import session as sessions_module
+from runtime.session import SessionError, Sessions, SessionState
+from sim.memory import ScriptedVerifier
+from sim.virtual_time import run
+from tests.runtime.house import Owner, record, values
+from vision.errors import VisionError
+
+
+def stage(story, *, idle: float = 90.0, longest: float = 1200.0, verifier=None):
+    """Run a story with a Sessions on virtual time; return the states it told."""
+    states = []
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            keeper = Sessions(
+                group,
+                verifier or ScriptedVerifier(),
+                idle_seconds=idle,
+                longest_seconds=longest,
+                on_state=states.append,
+            )
+            await story(keeper)
+            await keeper.stop()
+
+    run(main())
+    return states
+
+
+def test_the_end_wipes_every_personal_value_before_the_session_is_gone():
+    owner, card, verifier = Owner(), record(), ScriptedVerifier()
+
+    async def story(keeper: Sessions) -> None:
+        session = keeper.open(owner)
+        session.keep(card)
+        session.verified()
+        assert session.citizen() is card
+        session.request_end("closed")
+        await session.gone.wait()
+        assert all(value.wiped for value in values(card))
+        assert verifier.wiped == 1
+        assert session.record is None
+        with pytest.raises(SessionError, match="not verified"):
+            session.citizen()
+
+    states = stage(story, verifier=verifier)
+    assert states == [SessionState.OPEN, SessionState.VERIFIED, SessionState.ENDING, SessionState.CLOSED]
+    assert [(method, params.reason) for method, params in owner.notices] == [("session.ended", "closed")]
+
+
+def test_a_new_card_wipes_the_one_before():
+    first, second = record(), record()
+
+    async def story(keeper: Sessions) -> None:
+        session = keeper.open(Owner())
+        session.keep(first)
+        session.verified()
+        session.keep(second)
+        assert all(value.wiped for value in values(first))
+        assert session.state is SessionState.OPEN
+        assert not second.name.wiped
+
+    stage(story)
+    assert all(value.wiped for value in values(second))
+
+
+def test_a_second_session_is_busy_until_the_first_is_wiped():
+    async def story(keeper: Sessions) -> None:
+        first = keeper.open(Owner())
+        async with first.operation():
+            with pytest.raises(SessionError) as busy:
+                keeper.open(Owner())
+            assert (busy.value.code, busy.value.retry) == ("session.busy", True)
+        first.request_end("closed")
+        with pytest.raises(SessionError):
+            keeper.open(Owner())
+        await first.gone.wait()
+        assert keeper.open(Owner()).id != first.id
+
+    stage(story)
+
+
+def test_only_the_owner_finds_its_session():
+    async def story(keeper: Sessions) -> None:
+        owner = Owner()
+        with pytest.raises(SessionError):
+            keeper.find("", owner)
+        session = keeper.open(owner)
+        assert keeper.find(session.id, owner) is session
+        for wrong, who in ((session.id, Owner()), (session.id + "x", owner), ("ü", owner), ("", owner)):
+            with pytest.raises(SessionError) as unknown:
+                keeper.find(wrong, who)
+            assert unknown.value.code == "session.unknown"
+        keeper.lost(Owner())
+        assert keeper.find(session.id, owner) is session
+
+    stage(story)
+
+
+def test_session_ids_are_random_and_long():
+    ids = set()
+
+    async def story(keeper: Sessions) -> None:
+        for _ in range(20):
+            session = keeper.open(Owner())
+            ids.add(session.id)
+            session.request_end("closed")
+            await session.gone.wait()
+
+    stage(story)
+    assert len(ids) == 20
+    assert all(len(session_id) >= 21 for session_id in ids)
+
+
+async def operate(session, make_safe) -> None:
+    """An operation that lasts until it is cancelled and then makes its device safe."""
+    async with session.operation():
+        try:
+            await asyncio.sleep(1000)
+        finally:
+            await make_safe()
+
+
+def test_the_end_cancels_operations_and_waits_until_they_left_their_devices_safe():
+    order = []
+
+    async def story(keeper: Sessions) -> None:
+        session = keeper.open(Owner())
+
+        async def work(name: str) -> None:
+            async def make_safe() -> None:
+                await asyncio.sleep(1)
+                order.append(f"{name} safe")
+
+            with pytest.raises(SessionError) as ended:
+                await operate(session, make_safe)
+            assert ended.value.code == "session.ended"
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(work("first"))
+            group.create_task(work("second"))
+            await asyncio.sleep(5)
+            session.request_end("idle")
+            await session.gone.wait()
+            order.append("gone")
+        with pytest.raises(SessionError, match="has ended"):
+            async with session.operation():
+                order.append("never")
+
+    stage(story)
+    assert order == ["first safe", "gone"]
+
+
+def test_an_operation_that_will_not_stop_cannot_keep_the_data():
+    card = record()
+
+    async def story(keeper: Sessions) -> None:
+        session = keeper.open(Owner())
+        session.keep(card)
+        release = asyncio.Event()
+
+        async def stubborn() -> None:
+            with pytest.raises(SessionError):
+                await operate(session, release.wait)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stubborn())
+            await asyncio.sleep(1)
+            began = asyncio.get_running_loop().time()
+            session.request_end("closed")
+            with capture_logs() as lines:
+                await session.gone.wait()
+            assert asyncio.get_running_loop().time() - began == pytest.approx(sessions_module.CANCEL_SECONDS)
+            assert lines[0]["event"] == "operation_stuck"
+            assert card.name.wiped
+            release.set()
+
+    stage(story)
+
+
+def test_an_error_of_the_operation_itself_is_its_own():
+    async def story(keeper: Sessions) -> None:
+        session = keeper.open(Owner())
+        with pytest.raises(TimeoutError):
+            async with session.operation():
+                raise TimeoutError
+        with pytest.raises(KeyError):
+            async with session.operation():
+                raise KeyError
+        async with session.operation():
+            await asyncio.sleep(0)
+
+    stage(story)
+
+
+@pytest.mark.parametrize(
+    "failure", [VisionError("vision.unavailable", "x", advice="y", retry=True), KeyError("z"), None]
+)
+def test_a_vision_process_that_does_not_wipe_does_not_keep_the_session(failure):
+    class Broken(ScriptedVerifier):
+        async def wipe(self) -> None:
+            if failure is None:
+                await asyncio.Event().wait()
+            else:
+                raise failure
+
+    owner = Owner()
+
+    async def story(keeper: Sessions) -> None:
+        session = keeper.open(owner)
+        session.request_end("closed")
+        with capture_logs() as lines:
+            await session.gone.wait()
+        assert [line["event"] for line in lines] == ["vision_not_wiped", "session_ended"]
+
+    stage(story, verifier=Broken())
+    assert len(owner.notices) == 1
+
+
+def test_times_out_when_idle_counted_from_the_last_request():
+    owner = Owner()
+
+    async def story(keeper: Sessions) -> None:
+        session = keeper.open(owner)
+        await asyncio.sleep(20)
+        keeper.find(session.id, owner)
+        await asyncio.sleep(20)
+        async with session.operation():
+            await asyncio.sleep(100)
+        await asyncio.sleep(29)
+        assert not session.gone.is_set()
+        await asyncio.sleep(1.01)
+        assert session.gone.is_set()
+
+    stage(story, idle=30)
+    assert owner.notices[0][1].reason == "idle"
+
+
+def test_a_daemon_that_stops_opens_no_session():
+    async def story(keeper: Sessions) -> None:
+        await keeper.stop()
+        with pytest.raises(SessionError):
+            keeper.open(Owner())
+
+    stage(story)

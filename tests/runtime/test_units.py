@@ -1,0 +1,145 @@
+"""The unit files, rendered for this environment and judged by systemd's own tools (issue A, `systemd/`)."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime.process import STOP_SECONDS
+from runtime.units import FILES, UnitsError, render
+
+EXPOSURE_TENTHS = 15
+SYSTEMD = Path(__file__).parents[2] / "systemd"
+
+
+@pytest.fixture
+def root(tmp_path):
+    render(tmp_path)
+    return tmp_path
+
+
+def run(*command):
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, check=False)
+
+
+def setting(root, key, file="govterm.service"):
+    text = (root / "etc/systemd/system" / file).read_text()
+    return re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)
+
+
+def test_every_file_has_its_place_and_names_this_environment(root):
+    assert {path.name for path in SYSTEMD.iterdir()} == set(FILES)
+    for place in FILES.values():
+        assert "@VENV@" not in (root / place).read_text()
+    assert setting(root, "ExecStart")[0].startswith(f"{sys.prefix}/bin/python -m runtime ")
+
+
+def test_systemd_verifies_the_units_without_a_word(root):
+    units = sorted((root / "etc/systemd/system").iterdir())
+    done = run("systemd-analyze", "verify", *units)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(units) == 3
+
+
+def test_verify_would_see_a_mistake(root):
+    unit = root / "etc/systemd/system/govterm.service"
+    unit.write_text(unit.read_text().replace("WatchdogSec=", "WatchDogSec="))
+    assert "WatchDogSec" in run("systemd-analyze", "verify", unit).stderr
+
+
+def test_the_exposure_is_at_most_one_and_a_half(root):
+    unit = root / "etc/systemd/system/govterm.service"
+    done = run("systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE_TENTHS}", unit)
+    assert done.returncode == 0, done.stdout
+    (level,) = re.findall(r"Overall exposure level for govterm.service: ([\d.]+)", done.stdout)
+    assert float(level) * 10 <= EXPOSURE_TENTHS
+
+
+def test_users_and_directories_are_made_as_told(root):
+    for part in ("passwd", "group"):
+        (root / "etc" / part).write_text("root:x:0:0:root:/:/bin/sh\n" if part == "passwd" else "root:x:0:\n")
+    done = run("systemd-sysusers", f"--root={root}", root / "etc/sysusers.d/govterm.conf")
+    assert (done.returncode, "govterm-ui" in (root / "etc/group").read_text()) == (0, True), done.stderr
+    done = run("systemd-tmpfiles", "--create", f"--root={root}", root / "etc/tmpfiles.d/govterm.conf")
+    assert (done.returncode, done.stderr) == (0, "")
+    for path, mode in (("etc/govterm/credentials", 0o700), ("var/lib/govterm-models", 0o755), ("run/govterm", 0o755)):
+        assert (root / path).stat().st_mode & 0o777 == mode
+
+
+def test_the_udev_rules_are_well_formed(root):
+    """Each rule is a list of match and assignment pairs, and gives a class that the unit allows (L8)."""
+    pair = r'(ACTION|SUBSYSTEM|SUBSYSTEMS|KERNEL|ENV\{\w+\}|GROUP|MODE|TAG)(==|!=|=|\+=)"[^"]*"'
+    text = (root / "etc/udev/rules.d/99-govterm.rules").read_text()
+    rules = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert len(rules) == 2
+    for rule in rules:
+        assert re.fullmatch(rf"{pair}(, {pair})*", rule), rule
+        assert 'ACTION!="remove"' in rule
+        assert 'TAG+="systemd"' in rule
+
+
+def test_each_device_class_the_unit_allows_is_loaded_at_boot(root):
+    """A class that does not exist when the unit starts stays refused for a device plugged in later."""
+    module = {"char-ttyUSB": "usbserial", "char-ttyACM": "cdc_acm", "char-video4linux": "videodev", "char-ttyS": None}
+    loaded = set((root / "etc/modules-load.d/govterm.conf").read_text().split("\n"))
+    allowed = [value.split()[0] for value in setting(root, "DeviceAllow")]
+    assert set(allowed) == set(module)
+    assert {module[name] for name in allowed} - {None} <= loaded
+
+
+def seconds(text):
+    return int(text.removesuffix("min")) * 60 if text.endswith("min") else int(text)
+
+
+def test_the_start_limit_trips_for_slow_failures_and_the_timer_waits_for_it(root):
+    """L35: a window shorter than burst times delay never trips; a limit without a way back is dead for ever."""
+    burst, window, start, stop, watchdog, delay = (
+        seconds(setting(root, key)[0])
+        for key in (
+            "StartLimitBurst",
+            "StartLimitIntervalSec",
+            "TimeoutStartSec",
+            "TimeoutStopSec",
+            "WatchdogSec",
+            "RestartSec",
+        )
+    )
+    assert burst * (max(start, watchdog) + stop + delay) < window
+    assert seconds(setting(root, "OnActiveSec", "govterm-retry.timer")[0]) > window
+    assert setting(root, "OnFailure") == ["govterm-retry.timer"]
+    assert stop > STOP_SECONDS
+
+
+def test_the_unit_hands_over_what_the_example_configuration_names(root):
+    from runtime.config import parse
+    from runtime.reference import EXAMPLE
+
+    settings = parse(EXAMPLE.encode())
+    given = {value.partition(":")[0] for value in setting(root, "LoadCredential")}
+    platform = settings.platform
+    assert given == {
+        platform.ca_file,
+        platform.certificate_file,
+        platform.private_key_file,
+        platform.identity_key_file,
+        platform.signing_key_file,
+        platform.seal_key_file,
+    }
+    assert setting(root, "ListenStream", "govterm.socket") == [settings.api.socket, settings.api.preview_socket]
+    assert f"/var/lib/{setting(root, 'StateDirectory')[0]}" == settings.state_directory
+
+
+def test_the_unit_overwrites_freed_memory_as_the_launcher_does(root):
+    from runtime.cli import ALLOCATOR
+
+    assert {f"{key}={value}" for key, value in ALLOCATOR.items()} <= set(setting(root, "Environment"))
+
+
+@pytest.mark.parametrize("hidden", ["home", "root", "run/user"])
+def test_an_environment_the_unit_would_hide_is_refused(tmp_path, hidden):
+    with pytest.raises(UnitsError) as caught:
+        render(tmp_path, Path("/", hidden, "somebody/venv"))
+    assert caught.value.code == "units.hidden"
+    assert list(tmp_path.iterdir()) == []
