@@ -1,0 +1,171 @@
+"""The rig's camera: a server that plays people before a lens, and the plug-in by which the vision process opens it.
+
+Over a Unix socket the client sends one byte and gets the next frame, a 4-byte big-endian length and a JPEG, when the
+camera would have taken it: 15 a second at most.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from sim.scene import Portrait, Scene
+from sim.wire import Verbs
+from vision.models import Image
+
+FRAMES_PER_SECOND = 15
+_READ_SECONDS = 1.0
+_LIMIT_BYTES = 2 * 2**20
+
+
+class RigCamera:
+    """The client's end: `vision.camera.Camera`. Blocking; raises OSError when the camera is gone."""
+
+    def __init__(self, path: str) -> None:
+        self._sock = socket.socket(socket.AF_UNIX)
+        self._sock.settimeout(_READ_SECONDS)
+        try:
+            self._sock.connect(path)
+        except OSError:
+            self._sock.close()
+            raise
+
+    def read(self) -> Image:
+        """Return the next frame, 480x640x3; raise OSError after 1 s without one."""
+        self._sock.sendall(b"\1")
+        length = int.from_bytes(self._receive(4), "big")
+        if not 0 < length <= _LIMIT_BYTES:
+            raise OSError(f"a frame of {length} bytes is announced")
+        picture = cv2.imdecode(np.frombuffer(self._receive(length), np.uint8), cv2.IMREAD_COLOR)
+        if picture is None:
+            raise OSError("the frame is no JPEG")
+        return picture.astype(np.uint8, copy=False)
+
+    def close(self) -> None:
+        """Turn the camera off."""
+        self._sock.close()
+
+    def _receive(self, length: int) -> bytearray:
+        data = bytearray()
+        while len(data) < length:
+            chunk = self._sock.recv(length - len(data))
+            if not chunk:
+                raise OSError("the camera is unplugged")
+            data += chunk
+        return data
+
+
+def open_camera(address: str) -> RigCamera:
+    """Open the rig's camera at a socket path; raise OSError when there is none."""
+    return RigCamera(address)
+
+
+class CameraServer:
+    """The lens and its cable: what stands before it, and what is wrong with it, by verbs."""
+
+    def __init__(self, people: Mapping[str, Portrait], *, seed: int) -> None:
+        self._people = people
+        self._scene = Scene(seed)
+        self._dark = self._covered = self._frozen = False
+        self._plugged = True
+        self._last = b""
+        self._due = 0.0
+        self._clients: set[asyncio.Task[None]] = set()
+
+    @property
+    def verbs(self) -> Verbs:
+        """What can be done to the camera by hand, for the rig's control socket."""
+        return {
+            "show": self.show,
+            "nobody": self.nobody,
+            "two_people": self.two_people,
+            "dark": self.dark,
+            "cover": self.cover,
+            "freeze": self.freeze,
+            "unplug": self.unplug,
+            "plug": self.plug,
+        }
+
+    def show(self, person: str) -> None:
+        """Put one person before the camera; KeyError for an unknown one."""
+        self._scene.enter([self._people[person]])
+
+    def nobody(self) -> None:
+        """Have everybody leave."""
+        self._scene.enter([])
+
+    def two_people(self, first: str, second: str) -> None:
+        """Put two people before the camera, side by side."""
+        self._scene.enter([self._people[first], self._people[second]])
+
+    def dark(self, *, on: bool = True) -> None:
+        """Turn the light of the room out, or on again."""
+        self._dark = on
+
+    def cover(self, *, on: bool = True) -> None:
+        """Cover the lens, or uncover it."""
+        self._covered = on
+
+    def freeze(self, *, on: bool = True) -> None:
+        """Give the same frame for ever, as a hung camera does, or go on."""
+        self._frozen = on
+
+    def unplug(self) -> None:
+        """Pull the cable: open connections end, new ones get no frame."""
+        self._plugged = False
+        for client in self._clients:
+            client.cancel()
+
+    def plug(self) -> None:
+        """Put the cable back."""
+        self._plugged = True
+
+    @property
+    def watched(self) -> bool:
+        """Whether a client holds the camera open: its light is on."""
+        return bool(self._clients)
+
+    @asynccontextmanager
+    async def serve(self, path: Path) -> AsyncIterator[None]:
+        """Serve the camera at a Unix socket while the context lasts; what a dead rig left there is removed."""
+        path.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._accept, path)
+        try:
+            yield
+        finally:
+            server.close()
+            self.unplug()
+            await asyncio.gather(*self._clients, return_exceptions=True)
+            await server.wait_closed()
+            path.unlink(missing_ok=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        client = asyncio.create_task(self._play(reader, writer), name="rig camera client")
+        self._clients.add(client)
+        client.add_done_callback(self._clients.discard)
+
+    async def _play(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while self._plugged and await reader.read(1):
+                frame = await self._next()
+                writer.write(len(frame).to_bytes(4, "big") + frame)
+                await writer.drain()
+        except ConnectionError:
+            pass  # the client turned the camera off
+        finally:
+            writer.close()
+
+    async def _next(self) -> bytes:
+        """Wait for the moment of the next frame and return its JPEG."""
+        loop = asyncio.get_running_loop()
+        self._due = max(self._due + 1 / FRAMES_PER_SECOND, loop.time())
+        await asyncio.sleep(self._due - loop.time())
+        if not (self._frozen and self._last):
+            picture = self._scene.frame(dark=self._dark, covered=self._covered)
+            _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+            self._last = jpeg.tobytes()
+        return self._last

@@ -1,0 +1,202 @@
+"""The rig's sub-commands of `govterm`."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sim.control import ControlError, ask
+from sim.sabotage import Sabotage
+from sim.settings import RigError, RigFiles, RigSettings, cache_directory, free_port, load_rig, make_rig
+from vision.errors import VisionError
+
+_NOT_DONE = 1
+_STOPPED = 130
+_LOG_LEVEL_WARNING = 30
+
+T = TypeVar("T")
+
+rig = typer.Typer(
+    help="Simulate everything a terminal is connected to: ID-card reader, printer, camera, broker and platform.",
+    rich_markup_mode="markdown",
+)
+
+ConfigOption = Annotated[Path, typer.Option("--config", help="The rig's own configuration.", metavar="FILE")]
+_CONFIG = Path("rig.toml")
+
+
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the story instead of leaving the rig up.")] = False,
+    as_object: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the story.")] = False,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="New directory for state, logs, platform database and paper [default: a temporary one]."),
+    ] = None,
+    sabotage: Annotated[
+        Sabotage | None,
+        typer.Option(
+            help=f"Break the story on purpose, so that the command fails and says why: {', '.join(Sabotage)}.",
+            metavar="NAME",
+        ),
+    ] = None,
+) -> None:
+    """Serve one synthetic citizen on the rig, start to end, and refuse an impostor.
+
+    Starts everything a terminal is connected to and the daemon itself, reads a card, compares a face, prints a
+    certificate, counts the supervision records at the platform, and searches for personal data left behind. Exit code
+    0 only when the story went as told. Without --once, rig and daemon stay up for exploring until Ctrl-C.
+    """
+    from sim.demo import as_json, run_demo, show
+
+    _log_to_stderr()
+    console = Console(quiet=as_object)
+    try:
+        report = _run(run_demo(keep, console, once=once or as_object, sabotage=sabotage))
+    except RigError as error:
+        _fail(error)
+    if report is None:
+        raise typer.Exit(_STOPPED)
+    if as_object:
+        typer.echo(as_json(report))
+        for failure in report.failures:
+            typer.echo(f"govterm: {failure}", err=True)
+    else:
+        show(report, console)
+    if report.failures:
+        raise typer.Exit(_NOT_DONE)
+
+
+@rig.callback(invoke_without_command=True)
+def start(context: typer.Context, config: ConfigOption = _CONFIG) -> None:
+    """Start the rig that `govterm rig init` made, and keep it up until Ctrl-C."""
+    if context.invoked_subcommand is None:
+        _log_to_stderr()
+        try:
+            _run(_serve(*load_rig(config)))
+        except (RigError, VisionError) as error:
+            _fail(error)
+
+
+@rig.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="A new directory for it.", metavar="DIR")],
+    seed: Annotated[int, typer.Option(help="The synthetic citizens grow from it.", min=0, max=2**31 - 1)] = 1,
+) -> None:
+    """Make a rig: its configuration rig.toml, its keys, and a govterm.toml for the daemon."""
+    files = RigFiles(directory.absolute(), directory.absolute())
+    try:
+        make_rig(files, RigSettings(seed=seed, broker_port=free_port()))
+    except RigError as error:
+        _fail(error)
+    _say_where(files)
+
+
+@rig.command()
+def do(
+    device: Annotated[str, typer.Argument(help="For example `idcard`.", metavar="DEVICE")],
+    verb: Annotated[str, typer.Argument(help="For example `place_card`.", metavar="VERB")],
+    arguments: Annotated[str, typer.Argument(help="A JSON object.", metavar="[JSON]")] = "{}",
+    config: ConfigOption = _CONFIG,
+) -> None:
+    """Do something to a device of the running rig and print the result as JSON."""
+    try:
+        decoded = json.loads(arguments)
+    except ValueError:
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise typer.BadParameter('the arguments are not a JSON object, such as {"person": "eileen_collins"}')
+    typer.echo(json.dumps(_ask(config, device, verb, decoded), ensure_ascii=False, indent=2))
+
+
+@rig.command()
+def verbs(config: ConfigOption = _CONFIG) -> None:
+    """List what can be done to each device of the running rig."""
+    table = Table("device", "verb", "parameters", "what it does")
+    for device, listed in _ask(config, "rig", "verbs", {}).items():
+        for verb, described in listed.items():
+            parameters, _, what = described.partition(" -> ")
+            table.add_row(device, verb, parameters, what.partition(": ")[2])
+    Console().print(table)
+
+
+@rig.command()
+def prepare(
+    directory: Annotated[
+        Path | None, typer.Option(help="Where they go [default: assets/ in $GOVTERM_CACHE].", metavar="DIR")
+    ] = None,
+) -> None:
+    """Fetch the font and the two public-domain portraits by hash."""
+    from sim import assets
+
+    try:
+        prepared = assets.prepare(directory or cache_directory() / "assets")
+    except (VisionError, OSError) as error:
+        _fail(error)
+    for path in (prepared.font, *prepared.portraits.values()):
+        typer.echo(path)
+
+
+async def _serve(files: RigFiles, settings: RigSettings) -> None:
+    from sim import assets
+    from sim.rig import open_rig
+
+    prepared = await asyncio.to_thread(assets.prepare, cache_directory() / "assets")
+    async with open_rig(files, settings, prepared) as started:
+        _say_where(files)
+        await started.watch()
+
+
+def _say_where(files: RigFiles) -> None:
+    for what, where in (
+        ("rig", f"govterm rig --config {files.settings}"),
+        ("daemon", f"govterm run --rig --config {files.daemon_settings}"),
+        ("local API", files.api),
+        ("lay down a card", f"govterm rig do idcard place_card --config {files.settings}"),
+        ("all verbs", f"govterm rig verbs --config {files.settings}"),
+        ("printed paper", files.paper),
+        ("platform's record", files.platform_database),
+    ):
+        typer.echo(f"{what:<18} {where}")
+
+
+def _ask(config: Path, device: str, verb: str, args: dict[str, Any]) -> Any:
+    try:
+        files, _ = load_rig(config)
+        return asyncio.run(ask(files.control, device, verb, args, seconds=30.0))
+    except (RigError, ControlError) as error:
+        _fail(error)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T | None:
+    """Run `work`; Ctrl-C and SIGTERM cancel it, what it started is stopped, and None is returned."""
+
+    async def stoppable() -> T:
+        if (task := asyncio.current_task()) is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work
+
+    try:
+        return asyncio.run(stoppable())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        typer.echo("govterm: stopped", err=True)
+        return None
+
+
+def _log_to_stderr() -> None:
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(_LOG_LEVEL_WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _fail(error: Exception) -> NoReturn:
+    typer.echo(f"govterm: {error}", err=True)
+    raise typer.Exit(_NOT_DONE)

@@ -1,0 +1,244 @@
+"""The rig: everything a terminal is connected to, in one process tree, with one control socket."""
+
+import asyncio
+import functools
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import cv2
+import numpy as np
+import structlog
+
+from sim.assets import Assets, chip_photo
+from sim.broker import broker_process
+from sim.camera import CameraServer
+from sim.control import Command, ask, perform, serve_control
+from sim.devices.idcard import VirtualIdCardReader
+from sim.devices.paper import Paper
+from sim.devices.printer import VirtualPrinter
+from sim.people import Citizen, Population
+from sim.platform.faults import Faults
+from sim.pty import PtyHost
+from sim.scene import Portrait
+from sim.settings import PRINTER_BAUD, RigError, RigFiles, RigSettings
+from sim.wire import Verbs
+
+log = structlog.get_logger(__name__)
+
+_START_SECONDS = 20.0
+_STOP_SECONDS = 5.0
+_EYES = {
+    "grace_hopper": ((224.0, 194.0), (306.0, 192.0)),
+    "eileen_collins": ((203.0, 107.0), (245.0, 107.0)),
+}
+"""Where the eyes are in the portraits, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """A running rig."""
+
+    files: RigFiles
+    settings: RigSettings
+    people: Population
+    photos: Mapping[str, bytes]
+    devices: Mapping[str, Verbs]
+    _failed: "asyncio.Future[str]"
+
+    async def do(self, device: str, verb: str, **args: Any) -> Any:
+        """Do a verb, as the control socket does; raise ControlError when it cannot be done."""
+        return await perform(self.devices, Command(device, verb, args))
+
+    def papers(self) -> list[Path]:
+        """Return the pieces of paper printed so far, oldest first."""
+        return sorted(self.files.paper.glob("*.png"))
+
+    async def watch(self) -> NoReturn:
+        """Wait for ever; raise RigError when the broker or the platform dies by itself."""
+        raise RigError(await asyncio.shield(self._failed))
+
+
+@asynccontextmanager
+async def open_rig(files: RigFiles, settings: RigSettings, assets: Assets) -> AsyncIterator[Rig]:
+    """Start everything of the rig and stop it at the end; raise RigError when something does not start."""
+    people = Population(settings.seed)
+    photos = {name: chip_photo(assets, name) for name in _EYES}
+    camera = CameraServer({name: _portrait(assets, name) for name in _EYES}, seed=settings.seed)
+    if settings.person != "nobody":
+        camera.show(settings.person)
+    reader = VirtualIdCardReader()
+    printer = VirtualPrinter(font=assets.font, on_paper=_Shelf(files.paper).keep)
+    failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async with AsyncExitStack() as stack:
+        stack.callback(failed.cancel)
+        broker = _Broker(files.trust_directory, settings.broker_port, failed)
+        stack.push_async_callback(broker.stop)
+        await broker.start()
+        platform = await stack.enter_async_context(_platform(files, settings, assets.font))
+        await stack.enter_async_context(_watched("platform", platform, failed))
+        await stack.enter_async_context(camera.serve(files.camera))
+        reader_port = stack.enter_context(PtyHost(reader, files.idcard))
+        printer_port = stack.enter_context(PtyHost(printer, files.printer, baud=PRINTER_BAUD))
+        cards = _Cards(reader, people, photos)
+        devices: dict[str, Verbs] = {
+            "idcard": {**reader.verbs, **reader_port.verbs, "place_card": cards.place_card},
+            "printer": {**_nudging(printer_port, printer.verbs), **printer_port.verbs},
+            "camera": camera.verbs,
+            "broker": {"start": broker.start, "stop": broker.stop},
+            "platform": _forwarded(files.platform_control),
+        }
+        await stack.enter_async_context(serve_control(files.control, devices))
+        log.info("rig_ready", directory=str(files.directory))
+        yield Rig(files, settings, people, photos, devices, failed)
+
+
+class _Cards:
+    """Lays cards of synthetic citizens on the reader."""
+
+    def __init__(self, reader: VirtualIdCardReader, people: Population, photos: Mapping[str, bytes]) -> None:
+        self._reader = reader
+        self._people = people
+        self._photos = photos
+
+    def place_card(self, *, citizen: int = 0, photo: str = "grace_hopper", **fields: str) -> None:
+        """Lay down the card of a citizen by number, with a portrait's photo; any field can be given instead."""
+        card: Citizen = self._people.citizen(citizen)
+        self._reader.place_card(**{**asdict(card), "photo": self._photos.get(photo, photo), **fields})
+
+
+class _Shelf:
+    """Keeps each printed piece of paper as a PNG."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def keep(self, paper: Paper) -> None:
+        number = len(list(self._directory.glob("*.png"))) + 1
+        (self._directory / f"{number:04d}.png").write_bytes(paper.png())
+
+
+class _Broker:
+    """The broker's process, which can be stopped and started again on its port."""
+
+    def __init__(self, trust: Path, port: int, failed: "asyncio.Future[str]") -> None:
+        self._trust = trust
+        self._port = port
+        self._failed = failed
+        self._running: AsyncExitStack | None = None
+        self._lock = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Start the broker; when it runs already it is nothing."""
+        async with self._lock, AsyncExitStack() as stack:
+            if self._running is None:
+                try:
+                    process, _ = await stack.enter_async_context(broker_process(self._trust, self._port))
+                except (RuntimeError, OSError) as error:
+                    raise RigError(f"broker: {error} (port {self._port})") from error
+                await stack.enter_async_context(_watched("broker", process, self._failed))
+                self._running = stack.pop_all()
+
+    async def stop(self) -> None:
+        """Stop the broker: every connection is lost."""
+        async with self._lock:
+            stack, self._running = self._running, None
+            if stack is not None:
+                await stack.aclose()
+
+
+@asynccontextmanager
+async def _watched(
+    name: str, process: asyncio.subprocess.Process, failed: "asyncio.Future[str]"
+) -> AsyncIterator[None]:
+    """While the context lasts, the end of the process fails the rig."""
+
+    async def watch() -> None:
+        code = await process.wait()
+        if not failed.done():
+            failed.set_result(f"{name}: it ended by itself with code {code}")
+
+    watching = asyncio.create_task(watch(), name=f"rig {name} watch")
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+@asynccontextmanager
+async def _platform(files: RigFiles, settings: RigSettings, font: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run the reference platform's process while the context lasts."""
+    trust, database, control = files.trust_directory, files.platform_database, files.platform_control
+    arguments = ("--trust", trust, "--database", database, "--control", control, "--font", font)
+    numbers = ("--port", settings.broker_port, "--seed", settings.seed, "--terminal", settings.terminal_id)
+    with files.platform_log.open("ab") as file:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "sim.platform", *map(str, arguments + numbers)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=file,
+            start_new_session=True,
+        )
+    try:
+        if process.stdout is None:
+            raise RigError("platform: no output to read")
+        line = b""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_START_SECONDS):
+                line = await process.stdout.readline()
+        if line != b"ready\n":
+            raise RigError(f"platform: it does not start; {files.platform_log} says why")
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await process.communicate()
+        except TimeoutError:
+            process.kill()
+            await process.communicate()
+
+
+def _nudging(port: PtyHost, verbs: Verbs) -> dict[str, Callable[..., Any]]:
+    """Let the device say by itself what a verb makes it say."""
+
+    def nudged(verb: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(verb)
+        def act(**args: Any) -> Any:
+            result = verb(**args)
+            port.nudge()
+            return result
+
+        return act
+
+    return {name: nudged(verb) for name, verb in verbs.items()}
+
+
+def _forwarded(control: Path) -> dict[str, Callable[..., Any]]:
+    """Return the platform's verbs, done in its own process."""
+
+    def forwarded(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(verb)
+        async def act(**args: Any) -> Any:
+            return await ask(control, "platform", name, args)
+
+        return act
+
+    def summary() -> None:
+        """Return the counts of everything received and stored."""
+
+    verbs: dict[str, Callable[..., Any]] = {**Faults().verbs, "summary": summary}
+    return {name: forwarded(name, verb) for name, verb in verbs.items()}
+
+
+def _portrait(assets: Assets, name: str) -> Portrait:
+    picture = cv2.imread(str(assets.portraits[name]), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise RigError(f"{assets.portraits[name]}: no picture; run `govterm rig prepare`")
+    return Portrait(picture.astype(np.uint8, copy=False), _EYES[name])

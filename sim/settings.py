@@ -1,0 +1,204 @@
+"""A rig's own configuration, the files around it, and the configuration it writes for the daemon."""
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from sim.trust import Trust, make_trust
+
+LONGEST_SOCKET_PATH = 107  # sun_path of Linux holds 108 bytes with the closing zero
+
+PRINTER_BAUD = 460_800
+"""A certificate is some 50 kB of dots: over 4 s at 115,200 bit/s, most of what T13 leaves for the whole operation."""
+
+Person = Literal["nobody", "grace_hopper", "eileen_collins"]
+
+
+class RigSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What can be said about a rig; `rig.toml` holds it."""
+
+    terminal_id: Annotated[str, Meta(pattern="^[A-Za-z0-9-]{4,32}$")] = "RIG-0001"
+    seed: Annotated[int, Meta(ge=0, lt=2**31)] = 1
+    broker_port: Annotated[int, Meta(ge=1, le=65535)] = 8883
+    person: Person = "grace_hopper"
+
+
+class RigError(RuntimeError):
+    """The rig cannot be made or started; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class RigFiles:
+    """Where everything of a rig lies. `sockets` is the same directory, or a short name of it."""
+
+    directory: Path
+    sockets: Path
+
+    @property
+    def settings(self) -> Path:
+        """The rig's own configuration."""
+        return self.directory / "rig.toml"
+
+    @property
+    def daemon_settings(self) -> Path:
+        """The configuration for the daemon."""
+        return self.directory / "govterm.toml"
+
+    @property
+    def trust(self) -> Trust:
+        """Keys and certificates."""
+        return Trust.in_directory(self.trust_directory)
+
+    @property
+    def trust_directory(self) -> Path:
+        """The directory of keys, certificates and the broker's own file."""
+        return self.directory / "trust"
+
+    @property
+    def state(self) -> Path:
+        """The daemon's state directory."""
+        return self.directory / "state"
+
+    @property
+    def paper(self) -> Path:
+        """Where each printed piece of paper goes as a PNG."""
+        return self.directory / "paper"
+
+    @property
+    def platform_database(self) -> Path:
+        """What the platform received, SQLite."""
+        return self.directory / "platform.db"
+
+    @property
+    def platform_log(self) -> Path:
+        """The log of the platform's process."""
+        return self.directory / "platform.log"
+
+    @property
+    def daemon_log(self) -> Path:
+        """The log of the daemon and its vision process, when the demo runs them."""
+        return self.directory / "daemon.log"
+
+    @property
+    def control(self) -> Path:
+        """The rig's control socket."""
+        return self.sockets / "rig.sock"
+
+    @property
+    def platform_control(self) -> Path:
+        """The control socket of the platform's process, to which the rig forwards."""
+        return self.sockets / "platform.sock"
+
+    @property
+    def camera(self) -> Path:
+        """The camera's socket."""
+        return self.sockets / "camera.sock"
+
+    @property
+    def idcard(self) -> Path:
+        """The serial port of the ID-card reader."""
+        return self.sockets / "idcard"
+
+    @property
+    def printer(self) -> Path:
+        """The serial port of the printer."""
+        return self.sockets / "printer"
+
+    @property
+    def api(self) -> Path:
+        """The daemon's API socket."""
+        return self.sockets / "govterm.sock"
+
+    @property
+    def previews(self) -> Path:
+        """The daemon's preview socket."""
+        return self.sockets / "preview.sock"
+
+
+def cache_directory() -> Path:
+    """Return where models and assets are prepared: $GOVTERM_CACHE, else a checkout's .cache, else ~/.cache/govterm."""
+    if named := os.environ.get("GOVTERM_CACHE"):
+        return Path(named).absolute()
+    checkout = Path(__file__).parent.parent / ".cache" / "govterm"
+    return checkout if checkout.is_dir() else Path.home() / ".cache" / "govterm"
+
+
+def free_port() -> int:
+    """Return a TCP port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def make_rig(files: RigFiles, settings: RigSettings) -> None:
+    """Write a new rig: its configuration, its keys, and the configuration for the daemon.
+
+    Raises RigError when there is a rig already, or when the path is too long for sockets.
+    """
+    if len(os.fsencode(files.platform_control)) > LONGEST_SOCKET_PATH:
+        raise RigError(f"{files.sockets}: too long a path for sockets; choose a shorter directory")
+    try:
+        files.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_trust(files.trust_directory, settings.terminal_id)
+        for directory in (files.state, files.paper):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        files.settings.write_text(_toml(msgspec.to_builtins(settings)), encoding="utf-8")
+        files.daemon_settings.write_text(_daemon_toml(files, settings), encoding="utf-8")
+    except FileExistsError as error:
+        raise RigError(f"{files.directory}: there is a rig already; name a new directory") from error
+    except OSError as error:
+        raise RigError(f"{error.filename}: {error.strerror}") from error
+
+
+def load_rig(file: Path) -> tuple[RigFiles, RigSettings]:
+    """Read a rig's configuration; raise RigError with what is wrong."""
+    directory = file.absolute().parent
+    try:
+        settings = msgspec.toml.decode(file.read_bytes(), type=RigSettings)
+    except OSError as error:
+        raise RigError(f"{file}: {error.strerror}; make a rig with `govterm rig init DIR`") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RigError(f"{file}: {error}") from error
+    return RigFiles(directory, directory), settings
+
+
+def _toml(section: dict[str, str | int | bool | list[str]]) -> str:
+    # A JSON string, number, truth value or list of them is written the same in TOML.
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items())
+
+
+def _daemon_toml(files: RigFiles, settings: RigSettings) -> str:
+    trust = files.trust
+    sections: dict[str, dict[str, str | int | bool | list[str]]] = {
+        "api": {
+            "socket": str(files.api),
+            "preview_socket": str(files.previews),
+            "ui_users": [str(os.getuid())],
+        },
+        "idcard": {"port": str(files.idcard)},
+        "printer": {"port": str(files.printer), "baud": PRINTER_BAUD},
+        "vision": {
+            "camera": f"rig:{files.camera}",
+            "model_directory": str(cache_directory() / "models"),
+            "photo_decoder": "rig",
+        },
+        "platform": {
+            "host": "127.0.0.1",
+            "port": settings.broker_port,
+            "terminal_id": settings.terminal_id,
+            "ca_file": str(trust.ca),
+            "certificate_file": str(trust.terminal_certificate),
+            "private_key_file": str(trust.terminal_key),
+            "identity_key_file": str(trust.identity_key),
+            "signing_key_file": str(trust.signing_public_key),
+            "seal_key_file": str(trust.seal_public_key),
+        },
+    }
+    top = _toml({"rig": True, "state_directory": str(files.state)})
+    return top + "".join(f"\n[{name}]\n{_toml(section)}" for name, section in sections.items())

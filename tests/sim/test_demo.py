@@ -1,0 +1,187 @@
+"""The whole story over the real parts (T1, T7, T9, T12, T20), broken on purpose, and healed by itself."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from sim import assets
+from sim.delivery import count, waiting
+from sim.demo import Screen, _short_name
+from sim.rig import open_rig
+from sim.sabotage import Sabotage
+from sim.settings import RigFiles, RigSettings, cache_directory, free_port, make_rig
+from sim.story import Story
+from sim.terminal import Terminal
+from tests.sim.processes import children
+
+pytestmark = pytest.mark.timeout(400)
+
+AT_ONCE = 2
+RUN_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Run:
+    """One `govterm demo --once --json`."""
+
+    code: int
+    report: dict[str, Any]
+    errors: str
+    directory: Path
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[Sabotage | None, Run]:
+    """Run the demo as it is and once per sabotage, two at a time."""
+
+    def run(sabotage: Sabotage | None) -> Run:
+        directory = tmp_path_factory.mktemp("demo") / ("kept-under-a-long-name-" * 5)
+        told = ["--sabotage", sabotage] if sabotage else []
+        command = [str(Path(sys.executable).with_name("govterm")), "demo", "--once", "--json", "--keep", str(directory)]
+        done = subprocess.run([*command, *told], capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+        assert done.stdout, done.stderr
+        return Run(done.returncode, json.loads(done.stdout), done.stderr, directory)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = [None, *Sabotage]
+        return dict(zip(asked, pool.map(run, asked), strict=True))
+
+
+def test_the_story_goes_as_told(runs: dict[Sabotage | None, Run]) -> None:
+    run = runs[None]
+    report = run.report
+    assert (report["failures"], run.errors, run.code) == ([], "", 0)
+    assert [(step["step"], step["outcome"]) for step in report["story"]] == [
+        ("identity", "done"),
+        ("certificate", "done"),
+    ]
+    assert all(step["seconds"] > 0 for step in report["story"])
+    assert (report["impostor"]["outcome"], report["impostor"]["code"]) == ("refused", "face.no_match")
+    assert report["personal_data_found"] == 0
+    sent = report["delivery"]["sent"]
+    assert sent >= 8
+    assert report["delivery"] == {"sent": sent, "received": sent, "lost": 0, "duplicates": 0, "altered": 0}
+    assert report["story"][0]["face"]["presentation_attack"] == "not_checked"
+
+
+def test_names_are_masked_on_the_api(runs: dict[Sabotage | None, Run]) -> None:
+    identity = runs[None].report["story"][0]
+    assert identity["name"].endswith("**")
+    assert identity["id_number"][3:-2] == "*" * 13
+
+
+def test_the_paper_is_a_picture_with_something_on_it(runs: dict[Sabotage | None, Run]) -> None:
+    (piece,) = runs[None].report["paper"]
+    with Image.open(piece) as picture:
+        assert picture.width == 576
+        assert picture.height > 800
+        assert 0.02 < picture.convert("L").histogram()[0] / (picture.width * picture.height) < 0.5
+
+
+def test_what_is_kept_can_be_counted_by_somebody_else(runs: dict[Sabotage | None, Run]) -> None:
+    run = runs[None]
+    kept = {path.name for path in run.directory.iterdir()}
+    assert {"state", "daemon.log", "platform.db", "platform.log", "paper"} <= kept
+    assert not {"rig.sock", "govterm.sock", "idcard", "printer"} & kept
+    delivery = count(run.directory / "state" / "journal.db", run.directory / "platform.db", "RIG-0001")
+    assert (delivery.sent, delivery.lost) == (run.report["delivery"]["sent"], 0)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "said"),
+    [
+        (Sabotage.PLANT_NAME, "personal data (name, gb18030) found"),
+        (Sabotage.DROP_RECORD, "delivery: 1 lost"),
+        (Sabotage.DOUBLE_RECORD, "delivery: 1 duplicates"),
+        (Sabotage.BROKEN_SEAL, "certificate: refused (certificate.seal_invalid)"),
+        (Sabotage.SAME_FACE, "impostor: done (None)"),
+    ],
+)
+def test_each_sabotage_is_found(runs: dict[Sabotage | None, Run], sabotage: Sabotage, said: str) -> None:
+    run = runs[sabotage]
+    assert run.code != 0
+    assert any(said in failure for failure in run.report["failures"]), run.report["failures"]
+    assert said in run.errors
+
+
+def test_a_broken_seal_prints_nothing(runs: dict[Sabotage | None, Run]) -> None:
+    assert runs[Sabotage.BROKEN_SEAL].report["paper"] == []
+
+
+def test_nothing_keeps_running(runs: dict[Sabotage | None, Run]) -> None:
+    kept = {str(run.directory) for run in runs.values()}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            assert not any(directory in command for directory in kept), command
+
+
+async def verify(terminal: Terminal) -> dict[str, Any]:
+    session = (await terminal.call("session.open"))["session"]
+    try:
+        return await terminal.call("session.verify_identity", session=session)
+    finally:
+        await terminal.call("session.close", session=session)
+
+
+async def test_it_recovers_from_each_loss_while_the_daemon_stays_up(tmp_path: Path) -> None:
+    """A killed vision process, an unplugged reader and a stopped broker: none ends the daemon, no record is lost."""
+    with _short_name(tmp_path / "rig") as sockets:
+        files = RigFiles(tmp_path / "rig", sockets)
+        settings = RigSettings(broker_port=free_port(), person="nobody")
+        make_rig(files, settings)
+        async with (
+            open_rig(files, settings, assets.prepare(cache_directory() / "assets")) as rig,
+            (story := Story(rig, Screen(Console(quiet=True)))).terminal() as terminal,
+        ):
+            (daemon,) = [pid for pid, command in children().items() if "-m runtime" in command]
+
+            async def place_card() -> None:
+                await rig.do("idcard", "remove_card")
+                await rig.do("idcard", "place_card")
+
+            (vision,) = [pid for pid, command in children(daemon).items() if "vision" in command]
+            await place_card()
+            waiting_for_a_face = asyncio.create_task(verify(terminal))
+            await terminal.wait_until("session", "open")
+            os.kill(vision, signal.SIGKILL)
+            refused = await waiting_for_a_face
+            assert refused["outcome"] == "refused"
+            assert refused["retry"] is True
+            await terminal.wait_until("vision", "online")
+            assert vision not in children(daemon)
+
+            await rig.do("camera", "show", person="grace_hopper")
+            await rig.do("idcard", "unplug")
+            await terminal.wait_until("idcard", "offline", "noDevice")
+            assert (await verify(terminal))["code"] == "idcard.offline"
+            await rig.do("idcard", "plug")
+            await terminal.wait_until("idcard", "online")
+
+            await rig.do("broker", "stop")
+            await terminal.wait_until("platform", "offline")
+            await place_card()
+            assert (await verify(terminal))["outcome"] == "done"
+            assert waiting(files.state / "journal.db") > 0
+            await rig.do("broker", "start")
+            await terminal.wait_until("platform", "online")
+            await story.wait_for_delivery()
+            assert waiting(files.state / "journal.db") == 0
+            assert daemon in children()
+        delivery = count(files.state / "journal.db", files.platform_database, settings.terminal_id)
+    assert (delivery.sent, delivery.lost, delivery.duplicates) == (delivery.received, 0, 0)
+    assert delivery.sent >= 5

@@ -1,0 +1,243 @@
+"""The in-memory forms of the five seams keep the seams' promises (rule 5)."""
+
+import asyncio
+import socket
+import sqlite3
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import wraps
+from typing import Any, ClassVar
+
+import pytest
+
+from devices.link import LinkLost, OpenLink
+from runtime.seams import HostPower, JournalExecutor
+from sim import virtual_time
+from sim.memory import (
+    MATCH,
+    NO_MATCH,
+    InlineExecutor,
+    MemoryLinks,
+    MemoryPort,
+    MemoryUplink,
+    RecordedPower,
+    ScriptedVerifier,
+)
+from sim.wire import Fault, Verbs
+from transport.uplink import Message, Uplink, UplinkLost
+from vision.errors import VisionError
+from vision.verifier import Verifier
+
+
+class Parrot:
+    verbs: ClassVar[Verbs] = {}
+
+    def feed(self, data: bytes) -> bytes:
+        return data or b"by itself"
+
+
+def on_virtual_time(story: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    @wraps(story)
+    def test() -> None:
+        virtual_time.run(story())
+
+    return test
+
+
+def conforms(
+    links: OpenLink, uplink: Uplink, verifier: Verifier, journal: JournalExecutor, power: HostPower
+) -> tuple[object, ...]:
+    """Read by mypy: each form fits its seam."""
+    return links, uplink, verifier, journal, power
+
+
+def test_every_seam_has_its_form() -> None:
+    connection = sqlite3.connect(":memory:")
+    forms = conforms(MemoryLinks({}), MemoryUplink(), ScriptedVerifier(), InlineExecutor(connection), RecordedPower())
+    assert len(forms) == 5
+    connection.close()
+
+
+@on_virtual_time
+async def test_links_open_once_answer_and_are_lost() -> None:
+    port = MemoryPort(Parrot(), chunk_bytes=1)
+    links = MemoryLinks({"a": port})
+    link = await links("a", 9600)
+    with pytest.raises(LinkLost):
+        await links("a", 9600)
+    with pytest.raises(LinkLost):
+        await links("b", 9600)
+    await link.write(b"xyz")
+    assert [await link.read() for _ in range(3)] == [b"x", b"y", b"z"]
+    port.nudge()
+    assert await link.read() == b"b"
+    port.unplug()
+    with pytest.raises(LinkLost):
+        await link.write(b"x")
+    assert [await link.read() for _ in range(8)] == [bytes([byte]) for byte in b"y itself"]
+    for _ in range(2):
+        with pytest.raises(LinkLost):
+            await link.read()
+    with pytest.raises(LinkLost):
+        await links("a", 9600)
+    port.plug()
+    again = await links("a", 9600)
+    await link.close()
+    with pytest.raises(LinkLost):
+        await links("a", 9600)
+    await again.close()
+    await (await links("a", 9600)).close()
+    assert port.opened == 3
+
+
+@on_virtual_time
+async def test_links_pass_latency_and_faults_on_the_loops_clock() -> None:
+    port = MemoryPort(Parrot(), latency_seconds=2.0)
+    link = await MemoryLinks({"a": port})("a", 9600)
+    clock = asyncio.get_running_loop().time
+    await link.write(b"x")
+    assert clock() == 0
+    await link.read()
+    assert clock() == pytest.approx(2)
+    port.faults.add(Fault.LATE)
+    await link.write(b"late")
+    await link.write(b"soon")
+    assert [await link.read(), await link.read()] == [b"soon", b"late"]
+    port.faults.add(Fault.UNPLUG)
+    await link.write(b"abcd")
+    assert await link.read() == b"ab"
+    with pytest.raises(LinkLost):
+        await link.read()
+
+
+WILL = Message("t/1/presence", b"offline")
+
+
+@on_virtual_time
+async def test_the_uplink_matches_topics_and_keeps_retained_messages() -> None:
+    uplink = MemoryUplink()
+    async with uplink.connect(["t/1/down"], WILL) as terminal, uplink.connect(["t/#"]) as platform:
+        await terminal.publish(Message("t/1/up", b"up"))
+        await platform.publish(Message("t/1/down", b"down"))
+        await platform.publish(Message("t/1/downstairs", b"elsewhere"))
+        await terminal.publish(Message("t/1/presence", b"online"), retain=True)
+        assert await terminal.receive() == Message("t/1/down", b"down")
+        assert [(await platform.receive()).body for _ in range(4)] == [b"up", b"down", b"elsewhere", b"online"]
+    async with uplink.connect(["t/1/presence"]) as late:
+        assert (await late.receive()).body == b"online", "a clean end leaves no will"
+        await late.publish(Message("t/1/presence", b""), retain=True)
+    async with uplink.connect(["#"]) as last:
+        await last.publish(Message("end", b""))
+        assert (await last.receive()).topic == "end"
+
+
+@on_virtual_time
+async def test_a_cut_connection_leaves_its_will() -> None:
+    uplink = MemoryUplink()
+    async with uplink.connect(["t/1/down"], WILL) as terminal:
+        uplink.stop()
+        with pytest.raises(UplinkLost):
+            await terminal.publish(Message("t/1/up", b"up"))
+        for _ in range(2):
+            with pytest.raises(UplinkLost):
+                await terminal.receive()
+        with pytest.raises(UplinkLost):
+            async with uplink.connect(["t/1/down"], WILL):
+                pass
+    uplink.start()
+    async with uplink.connect(["t/#"]) as platform:
+        assert await platform.receive() == WILL
+        async with uplink.connect([], WILL):
+            uplink.drop()
+        with pytest.raises(UplinkLost):
+            await platform.receive()
+
+
+@on_virtual_time
+async def test_an_acknowledgement_proves_nothing() -> None:
+    uplink = MemoryUplink(latency_seconds=0.1)
+    async with uplink.connect([]) as terminal, uplink.connect(["t"]) as platform:
+        uplink.lose_next = 1
+        await terminal.publish(Message("t", b"lost"))
+        await terminal.publish(Message("t", b"found"))
+        assert (await platform.receive()).body == b"found"
+        assert asyncio.get_running_loop().time() == pytest.approx(0.4), "connecting and publishing take the latency"
+
+
+@on_virtual_time
+async def test_the_executor_runs_inline_and_closes() -> None:
+    executor = InlineExecutor(sqlite3.connect(":memory:"))
+    assert await executor.run(lambda connection: connection.execute("SELECT 6 * 7").fetchone()) == (42,)
+    await executor.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        await executor.run(lambda connection: connection.execute("SELECT 1"))
+
+
+@on_virtual_time
+async def test_power_requests_are_counted() -> None:
+    power = RecordedPower()
+    await power.power_off()
+    assert power.requests == 1
+
+
+PHOTO = memoryview(bytes(1024))
+
+
+async def verify(verifier: ScriptedVerifier, deadline_seconds: float = 5) -> object:
+    return await verifier.verify(PHOTO, lambda code: None, deadline_seconds=deadline_seconds)
+
+
+@on_virtual_time
+async def test_the_verifier_plays_its_script_on_the_loops_clock() -> None:
+    lost = VisionError("camera.lost", "scripted", advice="", retry=True)
+    verifier = ScriptedVerifier([NO_MATCH, lost, replace(MATCH, seconds=9.0)])
+    with pytest.raises(VisionError, match="down"):
+        await verify(verifier)
+    ready = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        life = tasks.create_task(_life(verifier, ready), name="vision")
+        await ready.wait()
+        assert await verify(verifier) == NO_MATCH
+        assert asyncio.get_running_loop().time() == pytest.approx(NO_MATCH.seconds)
+        with pytest.raises(VisionError) as caught:
+            await verify(verifier)
+        assert caught.value is lost
+        with pytest.raises(VisionError) as caught:
+            await verify(verifier)
+        assert caught.value.code == "face.timeout"
+        assert await verify(verifier) == MATCH
+        with pytest.raises(VisionError) as caught:
+            await verifier.verify(PHOTO[:5], lambda code: None, deadline_seconds=5)
+        assert caught.value.code == "photo.undecodable"
+        asyncio.get_running_loop().call_later(0.1, verifier.kill)
+        with pytest.raises(VisionError) as caught:
+            await verify(verifier)
+        assert caught.value.code == "vision.unavailable"
+        assert await life == "vision.unavailable"
+
+
+async def _life(verifier: ScriptedVerifier, ready: asyncio.Event) -> str:
+    with pytest.raises(VisionError) as caught:
+        await verifier.run(ready.set)
+    return caught.value.code
+
+
+@on_virtual_time
+async def test_the_verifier_rasterises_and_previews() -> None:
+    verifier = ScriptedVerifier()
+    ready = asyncio.Event()
+    life = asyncio.create_task(_life(verifier, ready), name="vision")
+    await ready.wait()
+    (page,) = await verifier.rasterise(b"%PDF-1.7", width_dots=576, max_pages=2)
+    assert (page.width_dots, len(page.rows)) == (576, 72 * page.height_dots)
+    with pytest.raises(VisionError) as caught:
+        await verifier.rasterise(b"GIF89a", width_dots=576, max_pages=2)
+    assert caught.value.code == "pdf.undecodable"
+    ours, theirs = socket.socketpair()
+    with ours:
+        await verifier.preview(theirs)
+        assert ours.recv(100) == b"\x00\x00\x00\x04\xff\xd8\xff\xd9"
+        await verifier.wipe()
+        assert ours.recv(100) == b"", "wiping ends the preview"
+    verifier.kill()
+    await life

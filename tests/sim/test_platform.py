@@ -1,0 +1,337 @@
+"""The reference platform, driven by the terminal's half of the wire format (T7, T20, I3, I6)."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runtime.messages import (
+    CertificateIssue,
+    CertificateRequest,
+    Refusal,
+    seal_content,
+)
+from sim.platform import logic
+from sim.platform.logic import Platform, PlatformKeys
+from sim.platform.store import Store
+from tests.sim.platform_client import IDENTITY, NOW, PEOPLE, SEAL, SIGNING, STRANGER, Clock, Terminal, event, request
+from transport.errors import TransportError
+from transport.grants import PendingRequest
+from transport.payload import Payload
+from transport.sm import sm3
+from transport.uplink import Message
+from transport.wire import Presence, RecordMessage, encode
+
+
+@pytest.fixture(autouse=True)
+def plain_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the font out: tests/sim/test_certificate.py writes real pages."""
+    monkeypatch.setattr(logic, "write_certificate", lambda kind, citizen, **_: f"%PDF-1.7 {citizen.name}".encode())
+
+
+@pytest.fixture
+def platform() -> Iterator[Platform]:
+    store = Store(":memory:")
+    keys = PlatformKeys(SIGNING, SEAL, {"GT-0001": IDENTITY.public, "GT-0002": STRANGER.public})
+    yield Platform(store, keys, PEOPLE, Path("font.ttc"), Clock())
+    store.close()
+
+
+@pytest.fixture
+def terminal(platform: Platform) -> Terminal:
+    one = Terminal(platform)
+    one.obtain_keys()
+    return one
+
+
+def test_it_listens_to_its_terminals_only(platform: Platform) -> None:
+    assert platform.subscriptions() == ["govterm/v1/GT-0001/up/#", "govterm/v1/GT-0002/up/#"]
+
+
+def test_keys_are_granted_and_noted_without_the_keys(terminal: Terminal) -> None:
+    summary = terminal.platform.summary()
+    assert (summary["grants"], summary["counters"]) == (1, {})
+
+
+def test_a_forged_request_is_refused(platform: Platform) -> None:
+    assert "key.bad_signature" in Terminal(platform, identity=STRANGER).refused()
+
+
+def test_a_terminal_that_is_not_enrolled_is_refused(platform: Platform) -> None:
+    assert "terminal.unknown" in Terminal(platform, "GT-0003").refused()
+
+
+def test_a_request_on_anothers_topic_is_refused(platform: Platform) -> None:
+    other = Terminal(platform, "GT-0002", STRANGER)
+    pending = PendingRequest("GT-0001", "boot", NOW, IDENTITY)
+    (reply,) = other.say("grant", pending.message)
+    with pytest.raises(TransportError, match=r"key\.wrong_terminal"):
+        pending.open(reply.body, SIGNING.public)
+    assert platform.summary()["grants"] == 0
+
+
+@pytest.mark.parametrize("off", [-301, 301])
+def test_a_request_of_another_time_is_refused(platform: Platform, off: float) -> None:
+    assert "key.stale_request" in Terminal(platform).refused(at=NOW + off)
+
+
+def test_a_request_is_granted_once(platform: Platform) -> None:
+    terminal = Terminal(platform)
+    pending = PendingRequest("GT-0001", "boot", NOW, IDENTITY)
+    assert len(terminal.say("grant", pending.message)) == 1
+    (reply,) = terminal.say("grant", pending.message)
+    with pytest.raises(TransportError, match=r"key\.replayed"):
+        pending.open(reply.body, SIGNING.public)
+    assert terminal.counters() == {"complaint key.replayed": 1}
+
+
+def test_new_keys_end_the_old_ones(terminal: Terminal) -> None:
+    old = terminal.sealer
+    terminal.obtain_keys()
+    record = encode(RecordMessage("supervision", 1, "supervision.event", 1, event(1)))
+    assert terminal.say("record", old.seal("record", record)) == []
+    assert terminal.counters() == {"complaint envelope.unknown_key": 1}
+    assert terminal.record(1) == [1]
+
+
+def test_expired_keys_open_nothing(terminal: Terminal) -> None:
+    clock = terminal.platform.wall_clock
+    assert isinstance(clock, Clock)
+    clock.now += logic.KEY_SECONDS
+    assert terminal.record(1) == []
+    assert terminal.counters() == {"complaint key.expired": 1}
+
+
+def test_without_keys_nothing_is_opened(platform: Platform) -> None:
+    assert Terminal(platform).say("call", b"anything") == []
+    assert platform.store.counters() == {"complaint key.none": 1}
+
+
+def test_a_certificate_is_sealed_over_its_digest(terminal: Terminal) -> None:
+    (issue,) = terminal.call(os.urandom(16), request())
+    assert isinstance(issue, CertificateIssue)
+    assert issue.digest == sm3(issue.pdf)
+    SEAL.public.verify(issue.seal, seal_content(issue))
+    assert issue.certificate == "social_insurance_enrolment"
+    assert issue.number in issue.verify_url
+    assert issue.issued_at == int(NOW)
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        (request("dog_licence"), "certificate.unknown"),
+        (request(width=10), "certificate.bad_width"),
+        (msgspec.structs.replace(request(), name="别人"), "citizen.unknown"),
+        (msgspec.structs.replace(request(), id_number="990101200001010000"), "citizen.unknown"),
+        (Payload("certificate.request", 2, True, b""), "message.unknown"),
+        (Payload("certificate.request", 1, True, b"\xc1"), "message.malformed"),
+        (Payload("supervision.event", 1, True, event(1)), "message.unexpected"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(terminal: Terminal, asked: CertificateRequest | Payload, code: str) -> None:
+    assert terminal.call(os.urandom(16), asked) == [Refusal(code, retry=False)]
+
+
+def test_a_call_sent_again_gets_the_same_answer_and_is_counted(terminal: Terminal) -> None:
+    key = os.urandom(16)
+    first = terminal.call(key, request())
+    terminal.obtain_keys()
+    assert terminal.call(key, request()) == first
+    summary = terminal.platform.summary()
+    assert (summary["calls"], summary["certificates"]) == (1, 1)
+    assert summary["counters"] == {"call copies": 1}
+
+
+def test_a_key_used_for_another_call_is_refused(terminal: Terminal) -> None:
+    key = os.urandom(16)
+    (first,) = terminal.call(key, request())
+    assert terminal.call(key, request("tax_record")) == [Refusal("call.key_reused", retry=False)]
+    assert terminal.call(key, request()) == [first]
+
+
+def test_the_same_key_of_two_terminals_is_two_calls(terminal: Terminal) -> None:
+    other = Terminal(terminal.platform, "GT-0002", STRANGER)
+    other.obtain_keys()
+    key = os.urandom(16)
+    assert terminal.call(key, request()) != other.call(key, request())
+
+
+def test_records_are_receipted_up_to_the_first_gap(terminal: Terminal) -> None:
+    assert terminal.record(1) == [1]
+    assert terminal.record(3) == [1]
+    assert terminal.record(4) == [1]
+    assert terminal.record(2) == [4]
+    assert terminal.record(2) == [4]
+    assert terminal.record(1, stream="other") == [1]
+    summary = terminal.platform.summary()
+    assert (summary["records"], summary["record_places"]) == (5, 5)
+    assert summary["counters"] == {"record copies": 1}
+
+
+def test_nothing_is_receipted_before_the_first(terminal: Terminal) -> None:
+    assert terminal.record(2) == []
+    assert terminal.record(1) == [2]
+
+
+@given(st.permutations(range(1, 13)), st.lists(st.integers(1, 12), max_size=12))
+@settings(max_examples=50)
+def test_records_in_any_order_with_copies_are_stored_once(order: list[int], copies: list[int]) -> None:
+    store = Store(":memory:")
+    platform = Platform(store, PlatformKeys(SIGNING, SEAL, {"GT-0001": IDENTITY.public}), PEOPLE, Path(), Clock())
+    terminal = Terminal(platform)
+    terminal.obtain_keys()
+    arrived: set[int] = set()
+    for sequence in [*order, *copies]:
+        arrived.add(sequence)
+        done = next(n for n in range(14) if n + 1 not in arrived)
+        assert terminal.record(sequence) == ([done] if done else [])
+    summary = platform.summary()
+    assert (summary["records"], summary["record_places"]) == (12, 12)
+    store.close()
+
+
+def test_another_record_at_the_same_place_is_complained_of(terminal: Terminal) -> None:
+    terminal.record(1)
+    assert terminal.record(1, event(99)) == []
+    assert terminal.counters() == {"complaint record.conflict": 1}
+
+
+def test_a_record_far_ahead_is_not_stored(terminal: Terminal) -> None:
+    assert terminal.record(2**62) == []
+    assert terminal.counters() == {"complaint record.far_ahead": 1}
+
+
+def test_a_record_of_no_known_message_is_kept_and_complained_of(terminal: Terminal) -> None:
+    assert terminal.record(1, b"\xc1") == [1]
+    assert terminal.counters() == {"complaint message.malformed": 1}
+
+
+def test_presence_is_noted(terminal: Terminal) -> None:
+    for online, there in ((True, ["GT-0001"]), (False, [])):
+        assert terminal.say("presence", encode(Presence(online, "boot", "0.1.0"))) == []
+        assert terminal.platform.summary()["online"] == there
+    assert terminal.say("presence", b"") == []
+    assert terminal.counters() == {}
+
+
+def test_faults_of_answers(terminal: Terminal) -> None:
+    faults = terminal.platform.faults
+    key = os.urandom(16)
+    faults.silent()
+    assert terminal.call(key, request()) == []
+    faults.silent(on=False)
+    faults.double_answer()
+    first, second = terminal.call(key, request())
+    assert first == second
+    faults.mend()
+    assert terminal.call(key, request()) == [first]
+    assert terminal.platform.summary()["certificates"] == 1
+
+
+def test_a_broken_seal_does_not_verify(terminal: Terminal) -> None:
+    terminal.platform.faults.broken_seal()
+    (issue,) = terminal.call(os.urandom(16), request())
+    assert isinstance(issue, CertificateIssue)
+    with pytest.raises(TransportError, match="does not verify"):
+        SEAL.public.verify(issue.seal, seal_content(issue))
+
+
+def test_an_outage_takes_nothing(terminal: Terminal) -> None:
+    terminal.platform.faults.outage()
+    assert terminal.record(1) == []
+    terminal.platform.faults.mend()
+    assert terminal.record(1) == [1]
+    assert terminal.platform.summary()["records"] == 1
+
+
+def test_a_dropped_record_is_receipted_and_missing(terminal: Terminal) -> None:
+    terminal.platform.faults.drop_record()
+    assert terminal.record(1) == [1]
+    assert terminal.record(2) == [2]
+    assert terminal.platform.summary()["records"] == 1
+
+
+def test_a_doubled_record_is_there_twice(terminal: Terminal) -> None:
+    terminal.platform.faults.double_record()
+    assert terminal.record(1) == [1]
+    assert terminal.record(2) == [2]
+    summary = terminal.platform.summary()
+    assert (summary["records"], summary["record_places"]) == (3, 2)
+
+
+def test_every_fault_is_a_verb_and_mends(platform: Platform) -> None:
+    platform.faults.slow(2.5)
+    assert platform.faults.slow_seconds == 2.5
+    with pytest.raises(ValueError, match="seconds"):
+        platform.faults.slow(-1)
+    for name, verb in platform.faults.verbs.items():
+        if name not in ("slow", "mend"):
+            verb()
+    platform.faults.mend()
+    assert platform.faults == type(platform.faults)()
+
+
+STREAMS = st.sampled_from(["grant", "call", "record", "presence", "answer", "", "x"])
+TOPICS = st.one_of(st.text(max_size=60), STREAMS.map(lambda stream: f"govterm/v1/GT-0001/up/{stream}"))
+
+
+@given(st.lists(st.tuples(TOPICS, st.binary(max_size=300)), max_size=5))
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_on_any_topic_are_complained_of_and_answered_by_nothing(
+    terminal: Terminal, said: list[tuple[str, bytes]]
+) -> None:
+    for place, body in said:
+        before = sum(terminal.counters().values())
+        assert terminal.platform.handle(Message(place, body)) == []
+        empty_presence = place == "govterm/v1/GT-0001/up/presence" and not body
+        assert sum(terminal.counters().values()) == before + (not empty_presence)
+
+
+@given(st.sampled_from(["call", "record"]), st.binary(max_size=200))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_sealed_nonsense_is_complained_of(terminal: Terminal, stream: str, plaintext: bytes) -> None:
+    before = sum(terminal.counters().values())
+    assert terminal.say(stream, terminal.sealer.seal(stream, plaintext)) == []
+    assert sum(terminal.counters().values()) == before + 1
+
+
+@given(st.integers(min_value=0))
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_one_flipped_bit_opens_nothing(terminal: Terminal, place: int) -> None:
+    record = encode(RecordMessage("supervision", 1, "supervision.event", 1, event(1)))
+    sealed = bytearray(terminal.sealer.seal("record", record))
+    sealed[place // 8 % len(sealed)] ^= 1 << place % 8
+    assert terminal.say("record", bytes(sealed)) == []
+    assert terminal.platform.summary()["records"] == 0
+
+
+def test_what_was_committed_outlives_the_process(tmp_path: Path) -> None:
+    keys = PlatformKeys(SIGNING, SEAL, {"GT-0001": IDENTITY.public})
+    key = os.urandom(16)
+    answers = []
+    for sequence in (1, 2):
+        store = Store(tmp_path / "platform.db")
+        terminal = Terminal(Platform(store, keys, PEOPLE, Path(), Clock()))
+        terminal.obtain_keys()
+        answers.append(terminal.call(key, request()))
+        assert terminal.record(sequence) == [sequence]
+        store.close()
+    assert answers[0] == answers[1]
+
+
+def test_the_database_holds_no_key_and_no_citizen_outside_the_answer(tmp_path: Path, platform: Platform) -> None:
+    store = Store(tmp_path / "platform.db")
+    terminal = Terminal(Platform(store, platform.keys, PEOPLE, Path(), Clock()))
+    terminal.obtain_keys()
+    terminal.record(1)
+    up = bytes(terminal.sealer._key)
+    store.close()
+    written = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert hashlib.sha256(up).digest() not in written
+    assert up not in written
