@@ -9,6 +9,13 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_collections() -> None:
+    """Keep what the imports made out of the collection that follows each test."""
+    gc.collect()
+    gc.freeze()
+
+
 def _descriptors() -> dict[str, str]:
     listed = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
     return {path: os.readlink(path) for path in listed if os.path.lexists(path)}

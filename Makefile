@@ -1,0 +1,66 @@
+# make demo · make test · make bench · make setup          (README.md says what each is for)
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := .cache/govterm
+UV_VERSION := 0.13.9
+export GOVTERM_CACHE := $(CURDIR)/$(CACHE)
+
+.PHONY: help setup demo test slow lint unit bench docs system-packages clean
+
+help:
+	@echo "make demo    serve one citizen on the rig, start to end"
+	@echo "make test    lint and all tests (installs Debian packages when root)"
+	@echo "make slow    the long forms of the tests"
+	@echo "make bench   the benchmarks"
+	@echo "make docs    regenerate the generated pages of docs/"
+	@echo "make setup   the virtual environment and the models; the others call it"
+
+setup: $(VENV)/.ready $(CACHE)/.ready
+
+$(VENV)/.ready: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "govterm needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	  || { echo "python3 -m venv failed: install your distribution's python3-venv, or set PYTHON" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --quiet --frozen --all-extras --inexact --compile-bytecode
+	@touch $@
+
+$(CACHE)/.ready: $(VENV)/.ready vision/manifest.toml sim/assets.py
+	$(BIN)/govterm models prepare --directory $(CACHE)/models
+	$(BIN)/govterm rig prepare --directory $(CACHE)/assets
+	@touch $@
+
+demo: setup
+	$(BIN)/govterm demo --once
+
+test: setup system-packages lint unit
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit:
+	$(BIN)/pytest -m "not slow"
+
+slow: setup system-packages
+	$(BIN)/pytest -m slow
+
+bench: setup
+	$(BIN)/pytest benchmarks
+
+docs: setup
+	$(BIN)/python -m runtime.reference > docs/configuration.md
+	$(BIN)/python -m runtime.api.reference > docs/api.md
+
+# The real parts that the tests run against, each by the command it brings.
+system-packages:
+	@$(BIN)/python tests/system_packages.py
+
+clean:
+	rm -rf $(VENV) $(CACHE)
