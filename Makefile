@@ -23,7 +23,7 @@ setup: $(VENV)/.ready $(CACHE)/.ready
 $(VENV)/.ready: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "govterm needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) \
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) \
 	  || { echo "python3 -m venv failed: install your distribution's python3-venv, or set PYTHON" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv sync --quiet --frozen --all-extras --inexact --compile-bytecode
@@ -37,15 +37,15 @@ $(CACHE)/.ready: $(VENV)/.ready vision/manifest.toml sim/assets.py
 demo: setup
 	$(BIN)/govterm demo --once
 
-test: setup system-packages lint unit
+test: system-packages lint unit
 
-lint:
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit:
+unit: setup system-packages
 	$(BIN)/pytest -m "not slow"
 
 slow: setup system-packages
@@ -59,7 +59,7 @@ docs: setup
 	$(BIN)/python -m runtime.api.reference > docs/api.md
 
 # The real parts that the tests run against, each by the command it brings.
-system-packages:
+system-packages: setup
 	@$(BIN)/python tests/system_packages.py
 
 clean:

@@ -1,21 +1,28 @@
-"""The audit log: who did what to the machine, one JSON line each, chained by SM3 (H6, H7). Nothing about citizens.
+"""The audit log: who did what with the machine, one JSON line each, chained by SM3 (H6, H7). Nothing about citizens.
 
 Each line carries the SM3 of the line before it, so a changed, removed or inserted line shows. Writing and syncing
 run where the journal's SQLite runs, so nothing here needs a thread.
 """
 
+import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
+import structlog
 
+from runtime.logs import safe_text
 from runtime.seams import JournalExecutor
 from transport.sm import sm3
 
+log = structlog.get_logger(__name__)
+
 GENESIS = bytes(32).hex()
 """What the first line carries in place of a predecessor's digest."""
+WRITE_SECONDS = 2.0
+"""What a line may take to reach the disk; a citizen's session never waits longer for it."""
 
 
 class AuditError(Exception):
@@ -46,17 +53,24 @@ class Audit:
         self._path = path
         self._wall_clock = wall_clock
 
-    async def append(self, event: str, *, actor: str, details: dict[str, str | int] | None = None) -> None:
+    async def append(self, event: str, *, actor: str, details: Mapping[str, str | int | None] | None = None) -> None:
         """Append one line and return when it is on the disk; raise AuditError `audit.write_failed`.
 
-        A last line that a power cut left unfinished is removed first: nobody was told that it was written.
+        Details that are None are left out, texts are shortened and masked as in the log: a certificate's number comes
+        from the platform. A last line that a power cut left unfinished is removed first: nobody was told that it was
+        written.
         """
         at = self._wall_clock()
+        safe = {
+            key: safe_text(value) if isinstance(value, str) else value
+            for key, value in (details or {}).items()
+            if value is not None
+        }
 
         def work(_: sqlite3.Connection) -> None:
             with os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as file:
                 last, end = _last_line(file.seek(0, os.SEEK_END), lambda at: os.pread(file.fileno(), _BLOCK, at))
-                entry = AuditEntry(at, event, actor, details or {}, _digest(last))
+                entry = AuditEntry(at, event, actor, safe, _digest(last))
                 file.truncate(end)
                 file.seek(end)
                 file.write(msgspec.json.encode(entry) + b"\n")
@@ -64,9 +78,19 @@ class Audit:
                 os.fsync(file.fileno())
 
         try:
-            await self._executor.run(work)
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._executor.run(work)
+        except TimeoutError:
+            raise AuditError("audit.write_failed", f"not on the disk within {WRITE_SECONDS:g} s") from None
         except OSError as error:
             raise AuditError("audit.write_failed", f"{self._path.name}: errno {error.errno}") from None
+
+    async def note(self, event: str, *, actor: str, details: Mapping[str, str | int | None] | None = None) -> None:
+        """Append one line about what happened already; when that fails, the log says so and life goes on."""
+        try:
+            await self.append(event, actor=actor, details=details)
+        except AuditError as error:
+            log.error("audit_line_lost", audit_event=event, code=error.code, reason=str(error))
 
 
 _BLOCK = 64 * 1024

@@ -3,6 +3,7 @@
 Knows no key of its own: `runtime.config` says what a configuration holds.
 """
 
+import codecs
 import difflib
 import math
 import re
@@ -34,6 +35,7 @@ class Mistake:
 
 def parse_toml(data: bytes) -> tuple[dict[str, Any], list[Mistake]]:
     """Parse a TOML document; a syntax error is one mistake with its line and column."""
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         return tomllib.loads(data.decode()), []
     except UnicodeDecodeError as error:
@@ -47,8 +49,14 @@ def parse_toml(data: bytes) -> tuple[dict[str, Any], list[Mistake]]:
         return {}, [Mistake(where, "TOML", what[:1].lower() + what[1:])]
 
 
-def convert(data: Mapping[str, Any], kind: type[S], path: str = "") -> tuple[S | None, list[Mistake]]:
-    """Build a `kind` from `data`, or return None and every mistake in it."""
+def convert(
+    data: Mapping[str, Any], kind: type[S], path: str = "", *, right: dict[str, Any] | None = None
+) -> tuple[S | None, list[Mistake]]:
+    """Build a `kind` from `data`, or return None and every mistake in it.
+
+    `right` takes each value that is right by itself, defaults too, under its dotted key.
+    """
+    right = {} if right is None else right
     fields = {field.encode_name: field for field in structs.fields(kind)}
     mistakes = [_unknown(path, key, data[key], sorted(set(fields) - set(data))) for key in data if key not in fields]
     values: dict[str, Any] = {}
@@ -58,10 +66,13 @@ def convert(data: Mapping[str, Any], kind: type[S], path: str = "") -> tuple[S |
         inner: list[Mistake] = []
         if name not in data:
             inner = _missing(key, field.type, section) if field.required else []
+            right |= {} if field.required else _default(key, field.default)
         elif section is None:
             values[field.name], inner = _value(key, data[name], field.type)
+            if not inner:
+                right[key] = values[field.name]
         elif isinstance(data[name], dict):
-            values[field.name], inner = convert(data[name], section, f"{key}.")
+            values[field.name], inner = convert(data[name], section, f"{key}.", right=right)
         else:
             inner = [Mistake(key, f"a section [{key}]", _found(key, data[name]))]
         mistakes += inner
@@ -74,9 +85,10 @@ def describe(kind: Any) -> str:
 
 
 def _unknown(path: str, key: str, value: Any, known: list[str]) -> Mistake:
-    near = difflib.get_close_matches(key, known, n=1)
+    near = difflib.get_close_matches(key.lower(), known, n=1)
     hint = f"`{path}{near[0]}` (did you mean this?)" if near else "no such key"
-    return Mistake(f"{path}{key}", hint, "a section" if isinstance(value, dict) else "an unknown key")
+    shown = key if key.isprintable() else ascii(key)
+    return Mistake(f"{path}{shown}", hint, "a section" if isinstance(value, dict) else "an unknown key")
 
 
 def _missing(key: str, kind: Any, section: type[msgspec.Struct] | None) -> list[Mistake]:
@@ -84,6 +96,12 @@ def _missing(key: str, kind: Any, section: type[msgspec.Struct] | None) -> list[
         return [Mistake(key, describe(kind), "nothing")]
     needed = ", ".join(field.encode_name for field in structs.fields(section) if field.required)
     return [Mistake(key, f"a section [{key}] with {needed}" if needed else f"a section [{key}]", "nothing")]
+
+
+def _default(key: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, msgspec.Struct):
+        return {f"{key}.{name}": getattr(value, name) for name in value.__struct_fields__}
+    return {key: value}
 
 
 def _value(key: str, value: Any, kind: Any) -> tuple[Any, list[Mistake]]:

@@ -101,7 +101,11 @@ def call(
     socket: SocketOption = _SOCKET,
     seconds: Annotated[float, typer.Option(help="How long to wait for the answer.", min=0.1, max=600)] = 60.0,
 ) -> None:
-    """Call one method of the daemon's API and print its result as JSON."""
+    """Call one method of the daemon's API and print its result as JSON.
+
+    `govterm call rpc.discover` describes every method. The connection ends with the call and a session with its
+    connection, so the `session` methods want a program that stays connected.
+    """
     try:
         decoded = json.loads(parameters)
     except ValueError:
@@ -116,11 +120,16 @@ def units(
     output: Annotated[Path, typer.Option(help="Root directory to write below; `/` installs.", metavar="DIR")],
 ) -> None:
     """Write the systemd units, udev, sysusers, tmpfiles and polkit files for this virtual environment."""
-    from runtime.units import STEPS, UnitsError, render
+    from runtime.units import STEPS, UnitsError, hidden_interpreter, render
 
     try:
         for path in render(output):
             typer.echo(path)
+        if (interpreter := hidden_interpreter()) is not None:
+            warning = (
+                "which the unit hides from the daemon (ProtectHome=): make it with a Python outside /home and /root"
+            )
+            typer.echo(f"Warning: this virtual environment runs {interpreter}, {warning}", err=True)
     except UnitsError as error:
         _fail(f"{error}; {error.advice} ({error.code})")
     except OSError as error:
@@ -177,7 +186,7 @@ def _add(entry: EntryPoint) -> None:
             context_settings={"ignore_unknown_options": True},
         )
         def unavailable(_: Annotated[list[str] | None, typer.Argument(hidden=True)] = None) -> None:
-            advice = "install it with: pip install 'govterm[rig]'"
+            advice = "install the wheel with its extra: pip install 'govterm-VERSION.whl[rig]'"
             _fail(f"`{entry.name}` needs the extra `rig`, {missing} is missing; {advice}", _UNAVAILABLE)
 
 

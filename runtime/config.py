@@ -2,9 +2,10 @@
 
 import os
 import pwd
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +17,9 @@ from vision.config import Vision
 
 _LONGEST_SOCKET_PATH = 107  # sun_path of Linux holds 108 bytes with the closing zero
 _LARGEST_FILE_BYTES = 1 << 20
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+"""A name or IPv4 address, or an IPv6 address: at least two colons."""
+_ONE_ROLE = "a user who is not in ui_users: each user has one role"
 
 
 class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,11 +112,9 @@ def parse(data: bytes, *, rig: bool = False) -> Settings:
     document, mistakes = parse_toml(data)
     if mistakes:
         raise ConfigError(mistakes)
-    settings, mistakes = convert(document, Settings)
-    if settings is not None:
-        mistakes = _across(settings, rig=rig)
-    elif document.get("rig") is True and not rig:
-        mistakes.append(_RIG_REFUSED)
+    right: dict[str, Any] = {}
+    settings, mistakes = convert(document, Settings, right=right)
+    mistakes += _across(right, rig=rig)
     if settings is None or mistakes:
         raise ConfigError(mistakes)
     return settings
@@ -126,12 +128,15 @@ def secret_file(name: str) -> Path:
 def check_machine(settings: Settings) -> list[Mistake]:
     """Return what the settings name but this machine lacks: users, key files, directories."""
     mistakes: list[Mistake] = []
+    ui_ids = set()
     for key, users in (("api.ui_users", settings.api.ui_users), ("api.operator_users", settings.api.operator_users)):
-        mistakes += [
-            Mistake(key, "a user of this machine", repr(user))
-            for user in users
-            if not user.isdecimal() and not _user_exists(user)
-        ]
+        for user in users:
+            if (user_id := _user_id(user)) is None:
+                mistakes.append(Mistake(key, "a user of this machine", repr(user)))
+            elif key == "api.ui_users":
+                ui_ids.add(user_id)
+            elif user_id in ui_ids:
+                mistakes.append(Mistake(key, _ONE_ROLE, repr(user)))
     platform = settings.platform
     for key in ("ca_file", "certificate_file", "private_key_file", "identity_key_file", "signing_key_file"):
         mistakes += _readable(f"platform.{key}", secret_file(getattr(platform, key)))
@@ -143,12 +148,13 @@ def check_machine(settings: Settings) -> list[Mistake]:
     return mistakes
 
 
-def _user_exists(name: str) -> bool:
+def _user_id(user: str) -> int | None:
+    if user.isdecimal():
+        return int(user)
     try:
-        pwd.getpwnam(name)
+        return pwd.getpwnam(user).pw_uid
     except KeyError:
-        return False
-    return True
+        return None
 
 
 def _readable(key: str, path: Path) -> list[Mistake]:
@@ -157,50 +163,58 @@ def _readable(key: str, path: Path) -> list[Mistake]:
     return [Mistake(key, "a readable file", repr(str(path)))]
 
 
-_RIG_REFUSED = Mistake("rig", "false: the rig's launcher alone starts a terminal with rig = true", "true")
+_PATHS = ("api.socket", "api.preview_socket", "idcard.port", "printer.port", "vision.model_directory")
 
 
-def _across(settings: Settings, *, rig: bool) -> list[Mistake]:
-    """Check what concerns more than one key."""
-    vision, api = settings.vision, settings.api
-    mistakes = [_RIG_REFUSED] if settings.rig and not rig else []
-    if vision.photo_decoder == "library" and vision.photo_library is None:
+def _across(right: Mapping[str, Any], *, rig: bool) -> list[Mistake]:
+    """Check what concerns more than one key, as far as the values are `right` by themselves."""
+    mistakes = _rig_mistakes(right, rig=rig)
+    if right.get("vision.photo_decoder") == "library" and right.get("vision.photo_library", "") is None:
         mistakes.append(
             Mistake("vision.photo_library", 'the vendor\'s library, because photo_decoder is "library"', "nothing")
         )
-    if vision.photo_decoder == "rig" and not settings.rig:
-        mistakes.append(Mistake("vision.photo_decoder", '"library" on a terminal without rig = true', '"rig"'))
-    if vision.camera.startswith("rig:") and not settings.rig:
-        mistakes.append(Mistake("vision.camera", "a camera device on a terminal without rig = true", vision.camera))
-    paths = {
-        "api.socket": api.socket,
-        "api.preview_socket": api.preview_socket,
-        "idcard.port": settings.idcard.port,
-        "printer.port": settings.printer.port,
-        "vision.camera": vision.camera.removeprefix("rig:"),
-        "vision.model_directory": vision.model_directory,
-    }
-    if vision.photo_library is not None:
-        paths["vision.photo_library"] = vision.photo_library
+    paths = {key: right[key] for key in (*_PATHS, "vision.photo_library") if right.get(key) is not None}
+    if (camera := right.get("vision.camera")) is not None:
+        paths["vision.camera"] = camera.removeprefix("rig:")
     mistakes += [
         Mistake(key, "an absolute path", repr(path)) for key, path in paths.items() if not path.startswith("/")
     ]
     mistakes += [
         Mistake(key, f"a path of at most {_LONGEST_SOCKET_PATH} bytes", f"{len(os.fsencode(paths[key]))} bytes")
         for key in ("api.socket", "api.preview_socket")
-        if len(os.fsencode(paths[key])) > _LONGEST_SOCKET_PATH
+        if key in paths and len(os.fsencode(paths[key])) > _LONGEST_SOCKET_PATH
     ]
-    if api.socket == api.preview_socket:
-        mistakes.append(Mistake("api.preview_socket", "another path than api.socket", repr(api.preview_socket)))
-    if settings.idcard.port == settings.printer.port:
-        mistakes.append(Mistake("printer.port", "another port than idcard.port", repr(settings.printer.port)))
     mistakes += [
-        Mistake("api.operator_users", "a user who is not in ui_users: each user has one role", repr(user))
-        for user in api.operator_users
-        if user in api.ui_users
+        Mistake(key, f"another {what} than {other}", repr(paths[key]))
+        for key, what, other in (("api.preview_socket", "path", "api.socket"), ("printer.port", "port", "idcard.port"))
+        if key in paths and paths[key] == paths.get(other)
     ]
-    if settings.session.idle_seconds > settings.session.longest_seconds:
-        mistakes.append(
-            Mistake("session.idle_seconds", "at most session.longest_seconds", str(settings.session.idle_seconds))
-        )
+    mistakes += [
+        Mistake("api.operator_users", _ONE_ROLE, repr(user))
+        for user in right.get("api.operator_users", ())
+        if user in right.get("api.ui_users", ())
+    ]
+    if (host := right.get("platform.host")) is not None and not _HOST.fullmatch(host):
+        mistakes.append(Mistake("platform.host", "a name or an address, without scheme, port or path", repr(host)))
+    idle, longest = right.get("session.idle_seconds"), right.get("session.longest_seconds")
+    if idle is not None and longest is not None and idle > longest:
+        mistakes.append(Mistake("session.idle_seconds", "at most session.longest_seconds", str(idle)))
+    mistakes += [
+        Mistake(key, "text without a zero character", repr(value))
+        for key, value in right.items()
+        if "\0" in "".join(value if isinstance(value, tuple) else (str(value),))
+    ]
+    return mistakes
+
+
+def _rig_mistakes(right: Mapping[str, Any], *, rig: bool) -> list[Mistake]:
+    """Refuse the rig unless its launcher asks, and the rig's parts on a terminal."""
+    mistakes = []
+    if right.get("rig") is True and not rig:
+        mistakes.append(Mistake("rig", "false: the rig's launcher alone starts a terminal with rig = true", "true"))
+    if right.get("rig") is False:
+        if right.get("vision.photo_decoder") == "rig":
+            mistakes.append(Mistake("vision.photo_decoder", '"library" on a terminal without rig = true', '"rig"'))
+        if (camera := right.get("vision.camera", "")).startswith("rig:"):
+            mistakes.append(Mistake("vision.camera", "a camera device on a terminal without rig = true", camera))
     return mistakes

@@ -81,7 +81,7 @@ async def run_daemon(
         await audit.append("daemon_started", actor="daemon", details=about | {"rig": int(settings.rig)})
         daemon = _Daemon(settings, seams, enrolment=enrolment, journal=journal, audit=audit, origin=origin)
         await daemon.run(listeners, roles, notifier, stop)
-        await audit.append("daemon_stopped", actor="daemon")
+        await audit.note("daemon_stopped", actor="daemon")
         await journal.checkpoint()
 
 
@@ -129,12 +129,13 @@ class _Daemon:
             sessions = Sessions(
                 group,
                 self._seams.verifier,
+                self._audit,
                 idle_seconds=settings.session.idle_seconds,
                 longest_seconds=settings.session.longest_seconds,
                 on_state=self._on_session,
             )
             self._on_session(SessionState.CLOSED)
-            previews = Previews(self._seams.verifier, roles)
+            previews = Previews(self._seams.verifier, roles, self._audit)
             server = ApiServer(self._terminal(sessions, previews), roles, settings.api.line_limit_bytes)
             self._supervisor.start(group, "vision", self._seams.verifier.run)
             self._supervisor.start(group, "idcard", self._reader.run)
@@ -176,6 +177,7 @@ class _Daemon:
                 reader=self._reader,
                 verifier=verifier,
                 journal=self._journal,
+                audit=self._audit,
                 origin=self._origin,
                 card_wait_seconds=settings.idcard.card_wait_seconds,
                 check_seconds=settings.vision.check_seconds,
@@ -185,6 +187,7 @@ class _Daemon:
                 verifier=verifier,
                 printer=self._printer,
                 journal=self._journal,
+                audit=self._audit,
                 origin=self._origin,
                 seal_key=self._enrolment.seal_key,
                 answer_seconds=settings.platform.answer_seconds,

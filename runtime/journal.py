@@ -21,6 +21,12 @@ from transport.payload import Payload, Record
 log = structlog.get_logger(__name__)
 
 SCHEMA_VERSION = 1
+ANSWER_SECONDS = 10.0
+"""What the disk may take for one piece of work; SQLite itself waits 5 s for another program's lock."""
+OPEN_SECONDS = 25.0
+"""What checking the whole file may take when the daemon starts; shorter than the unit's TimeoutStartSec."""
+KEPT = 100_000
+"""Receipted records, and settled intents, that are kept: over a month of a busy terminal (T16). Older ones go."""
 SUPERVISION = "supervision"
 """What the stream of supervision events (T12) is named, before the journal's own id."""
 
@@ -69,7 +75,7 @@ class Journal:
     """The terminal's durable log, on one SQLite connection behind the executor.
 
     `stream` names its stream of supervision events, once open. It carries the journal's random id, so that a new
-    journal (another disk, a restored image) never counts in sequences that the platform already has (I6).
+    journal (another disk) never counts in sequences that the platform already has (I6).
     """
 
     def __init__(self, executor: JournalExecutor, wall_clock: Callable[[], float]) -> None:
@@ -84,7 +90,7 @@ class Journal:
 
         Raises JournalError: `journal.newer` for a schema from a later release, `journal.damaged` for a broken file.
         """
-        self.stream = f"{SUPERVISION}-{await self._run(_prepare)}"
+        self.stream = f"{SUPERVISION}-{await self._run(_prepare, seconds=OPEN_SECONDS)}"
 
     async def checkpoint(self) -> None:
         """Move the write-ahead log into the database, before the executor is closed."""
@@ -113,6 +119,10 @@ class Journal:
             statement = "UPDATE intents SET state = ?, code = ?, settled_at = ? WHERE key = ? AND state = 'open'"
             if db.execute(statement, row).rowcount == 1:
                 _append(db, self.stream, payload)
+                db.execute(
+                    "DELETE FROM intents WHERE rowid <= (SELECT max(rowid) FROM intents) - ? AND state <> 'open'",
+                    (KEPT,),
+                )
                 return 1
             return 0
 
@@ -141,7 +151,10 @@ class Journal:
         ]
 
     async def acknowledge(self, stream: str, sequence: int) -> None:
-        """Move the stream's cursor forward; never back, and never past the last record."""
+        """Move the stream's cursor forward; never back, and never past the last record.
+
+        Of the receipted records the newest KEPT stay, so the sequence always goes on from the last one.
+        """
         row = (stream, sequence)
 
         def move(db: sqlite3.Connection) -> bool:
@@ -153,6 +166,8 @@ class Journal:
                 "ON CONFLICT (stream) DO UPDATE SET sequence = ?2 WHERE sequence < ?2",
                 row,
             )
+            old = min(sequence, last - KEPT)
+            db.execute("DELETE FROM records WHERE stream = ? AND sequence <= ?", (stream, old))
             return True
 
         if await self._write(move):
@@ -167,8 +182,10 @@ class Journal:
 
     async def delivered(self) -> None:
         """Return when the platform has every record; waits without end while it does not."""
-        while await self.unacknowledged(self.stream, 0, 1):
-            self._acknowledged.clear()
+        while True:
+            self._acknowledged.clear()  # before the look, or a receipt during it would be missed
+            if not await self.unacknowledged(self.stream, 0, 1):
+                return
             await self._acknowledged.wait()
 
     async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -178,9 +195,15 @@ class Journal:
 
         return await self._run(transaction)
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _run(self, work: Callable[[sqlite3.Connection], T], *, seconds: float | None = None) -> T:
+        seconds = seconds or ANSWER_SECONDS
         try:
-            return await self._executor.run(work)
+            async with asyncio.timeout(seconds):
+                return await self._executor.run(work)
+        except TimeoutError:
+            raise JournalError(
+                "journal.write_failed", f"no answer within {seconds:g} s", advice="check the disk", retry=True
+            ) from None
         except sqlite3.OperationalError as error:
             raise JournalError(
                 "journal.write_failed",

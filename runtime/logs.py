@@ -120,9 +120,9 @@ def _safe(value: Any) -> Any:
         case None | bool() | float():
             safe = value
         case int():
-            safe = value if abs(value) < 10**17 else _safe_text(str(value))
+            safe = value if abs(value) < 10**17 else safe_text(str(value))
         case str():
-            safe = _safe_text(value)
+            safe = safe_text(value)
         case PersonalText() | PersonalBytes():
             safe = _REFUSED
         case bytes() | bytearray() | memoryview():
@@ -134,11 +134,11 @@ def _safe(value: Any) -> Any:
         case list() | tuple() | set() | frozenset():
             safe = [_safe(inner) for inner in value]
         case _:
-            safe = _safe_text(str(value))
+            safe = safe_text(str(value))
     return safe
 
 
-def _safe_text(text: str) -> str:
+def safe_text(text: str) -> str:
     """Mask what looks like an identity number, then shorten: a cut must not save half of one."""
     masked = _IDENTITY_NUMBER.sub(lambda found: mask(found[0], Kind.IDENTIFIER), text)
     return masked if len(masked) <= _LONGEST_TEXT else masked[: _LONGEST_TEXT - 1] + "…"

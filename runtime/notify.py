@@ -34,10 +34,6 @@ class Notifier:
         """The daemon has begun to stop."""
         self._send("STOPPING=1")
 
-    def extend(self, seconds: float) -> None:
-        """Ask for this much more time to start or stop, from now (L34)."""
-        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
-
     async def feed_watchdog(self) -> None:
         """Feed the watchdog at a third of its time; return at once when there is none.
 

@@ -113,7 +113,8 @@ async def _daemon(settings: Settings, listening: Mapping[str, socket.socket], no
         seams = assemble(settings)
         await run_daemon(settings, seams, enrolment=enrolment, listeners=listeners, notifier=notifier, stop=stop)
     except Exception as error:  # noqa: BLE001 - the process's own boundary: told by code, never by message
-        log.error("daemon_failed", code=error_code(error), error=error_types(error))
+        advice = getattr(error, "advice", "report a software fault")
+        log.error("daemon_failed", code=error_code(error), error=error_types(error), advice=advice)
         return _FAILED
     return 0
 

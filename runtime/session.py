@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from devices.idcard.record import CardRecord
+from runtime.audit import Audit
 from runtime.supervisor import error_code
 from vision.verifier import Verifier
 
@@ -60,16 +61,25 @@ class SessionEnded(msgspec.Struct, frozen=True):
 class Owner(Protocol):
     """The API connection a session belongs to."""
 
+    @property
+    def uid(self) -> int:
+        """The user id of the process at the other end."""
+
     def notify(self, method: str, params: msgspec.Struct) -> None:
         """Send a notification without waiting."""
 
 
 class Session:
-    """The session of one citizen. Its id is a secret of the owning connection; `on_state` is told each new state."""
+    """The session of one citizen; `on_state` is told each new state.
+
+    Its id is a secret of the owning connection; `reference` is what the audit log calls it.
+    """
 
     def __init__(self, owner: Owner, on_state: Callable[[SessionState], None]) -> None:
         self.id = secrets.token_urlsafe(16)
+        self.reference = secrets.token_hex(8)
         self.owner = owner
+        self.actor = f"uid {owner.uid}"
         self.state = SessionState.OPEN
         self._on_state = on_state
         on_state(self.state)
@@ -190,6 +200,7 @@ class Sessions:
         self,
         group: asyncio.TaskGroup,
         verifier: Verifier,
+        audit: Audit,
         *,
         idle_seconds: float,
         longest_seconds: float,
@@ -197,11 +208,17 @@ class Sessions:
     ) -> None:
         self._group = group
         self._verifier = verifier
+        self._audit = audit
         self._idle_seconds = idle_seconds
         self._longest_seconds = longest_seconds
         self._on_state = on_state
         self._current: Session | None = None
         self._stopped = False
+
+    @property
+    def occupied(self) -> bool:
+        """Whether a citizen is being served."""
+        return self._current is not None
 
     def open(self, owner: Owner) -> Session:
         """Begin a session of `owner`; raise SessionError `session.busy` while there is one."""
@@ -233,13 +250,16 @@ class Sessions:
             await session.gone.wait()
 
     async def _live(self, session: Session) -> None:
+        about = {"session": session.reference}
         try:
+            await self._audit.note("session_opened", actor=session.actor, details=about)
             reason = await session.wait_end(idle_seconds=self._idle_seconds, longest_seconds=self._longest_seconds)
             await session.cancel_operations()
             session.wipe()
             await self._wipe_vision()
             session.owner.notify("session.ended", SessionEnded(session.id, reason))
             log.info("session_ended", reason=reason)
+            await self._audit.note("session_ended", actor=session.actor, details=about | {"reason": reason})
         finally:
             self._current = None
             session.close()

@@ -30,8 +30,21 @@ _REFUSED = Text("平台未受理该申请，请咨询工作人员。", "The plat
 _TIMEOUT = Text("操作超时，请重试。", "The operation took too long; please try again.")
 
 _CATALOGUE: tuple[tuple[tuple[str, ...], Text], ...] = (
-    (("idcard.place_card",), Text("请将身份证放在读卡区。", "Please lay your ID card on the reader.")),
-    (("idcard.no_card",), Text("未检测到身份证，请重试。", "No ID card was found; please try again.")),
+    (
+        # A card that was read is not found again before it was lifted, and the reader cannot tell that it lies there.
+        ("idcard.place_card",),
+        Text(
+            "请将身份证放在读卡区；如已放置，请拿起后重新放置。",
+            "Please lay your ID card on the reader; if it lies there already, lift it and lay it down again.",
+        ),
+    ),
+    (
+        ("idcard.no_card",),
+        Text(
+            "未检测到身份证，请重试；如已放置，请拿起后重新放置。",
+            "No ID card was found; please try again. If it lies there already, lift it and lay it down again.",
+        ),
+    ),
     (
         ("idcard.card_removed",),
         Text("身份证移开过早，请重新放置。", "The card was taken away too soon; lay it down again."),

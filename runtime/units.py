@@ -43,7 +43,7 @@ def render(output: Path, environment: Path = Path(sys.prefix)) -> list[Path]:
 
     Raises UnitsError, and OSError when a file cannot be written.
     """
-    if str(environment).startswith(tuple(f"{place}/" for place in _HIDDEN)):
+    if _is_hidden(environment.resolve()):
         raise UnitsError(
             "units.hidden",
             f"the unit hides {environment} from the daemon (ProtectHome=)",
@@ -58,6 +58,16 @@ def render(output: Path, environment: Path = Path(sys.prefix)) -> list[Path]:
         target.chmod(0o644)
         written.append(target)
     return written
+
+
+def hidden_interpreter(environment: Path = Path(sys.prefix)) -> Path | None:
+    """Return the Python behind the environment if the unit hides it, as one of uv or pyenv in a home directory."""
+    interpreter = (environment / "bin/python").resolve()
+    return interpreter if _is_hidden(interpreter) else None
+
+
+def _is_hidden(path: Path) -> bool:
+    return str(path).startswith(tuple(f"{place}/" for place in _HIDDEN))
 
 
 def _templates() -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import iotcore
 
+from sim.parent import end_with_parent
 from sim.trust import Trust
 
 HOST = "127.0.0.1"
@@ -171,6 +172,7 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, required=True, help="the rig's trust anchors (sim.trust)")
     parser.add_argument("--port", type=int, default=8883, help="TLS port on 127.0.0.1; 0 lets the system choose")
     arguments = parser.parse_args()
+    end_with_parent()
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_main(arguments.directory, arguments.port))
 

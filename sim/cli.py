@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Coroutine
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -18,6 +19,10 @@ from sim.sabotage import Sabotage
 from sim.settings import RigError, RigFiles, RigSettings, cache_directory, free_port, load_rig, make_rig
 from vision.errors import VisionError
 
+for _package in ("fpdf", "iotcore", "PIL", "segno"):
+    if find_spec(_package) is None:  # `govterm` then says that the extra `rig` is not installed
+        raise ModuleNotFoundError(f"No module named {_package!r}", name=_package)
+
 _NOT_DONE = 1
 _STOPPED = 130
 _LOG_LEVEL_WARNING = 30
@@ -29,8 +34,10 @@ rig = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-ConfigOption = Annotated[Path, typer.Option("--config", help="The rig's own configuration.", metavar="FILE")]
 _CONFIG = Path("rig.toml")
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help=f"The rig's own configuration [default: {_CONFIG}].", metavar="FILE")
+]
 
 
 def demo(
@@ -75,13 +82,14 @@ def demo(
 
 
 @rig.callback(invoke_without_command=True)
-def start(context: typer.Context, config: ConfigOption = _CONFIG) -> None:
+def start(context: typer.Context, config: ConfigOption = None) -> None:
     """Start the rig that `govterm rig init` made, and keep it up until Ctrl-C."""
+    context.obj = config
     if context.invoked_subcommand is None:
         _log_to_stderr()
         try:
-            _run(_serve(*load_rig(config)))
-        except (RigError, VisionError) as error:
+            _run(_serve(*load_rig(config or _CONFIG)))
+        except (RigError, VisionError, OSError) as error:
             _fail(error)
 
 
@@ -101,10 +109,11 @@ def init(
 
 @rig.command()
 def do(
+    context: typer.Context,
     device: Annotated[str, typer.Argument(help="For example `idcard`.", metavar="DEVICE")],
     verb: Annotated[str, typer.Argument(help="For example `place_card`.", metavar="VERB")],
     arguments: Annotated[str, typer.Argument(help="A JSON object.", metavar="[JSON]")] = "{}",
-    config: ConfigOption = _CONFIG,
+    config: ConfigOption = None,
 ) -> None:
     """Do something to a device of the running rig and print the result as JSON."""
     try:
@@ -113,14 +122,14 @@ def do(
         decoded = None
     if not isinstance(decoded, dict):
         raise typer.BadParameter('the arguments are not a JSON object, such as {"person": "eileen_collins"}')
-    typer.echo(json.dumps(_ask(config, device, verb, decoded), ensure_ascii=False, indent=2))
+    typer.echo(json.dumps(_ask(config or context.obj, device, verb, decoded), ensure_ascii=False, indent=2))
 
 
 @rig.command()
-def verbs(config: ConfigOption = _CONFIG) -> None:
+def verbs(context: typer.Context, config: ConfigOption = None) -> None:
     """List what can be done to each device of the running rig."""
     table = Table("device", "verb", "parameters", "what it does")
-    for device, listed in _ask(config, "rig", "verbs", {}).items():
+    for device, listed in _ask(config or context.obj, "rig", "verbs", {}).items():
         for verb, described in listed.items():
             parameters, _, what = described.partition(" -> ")
             table.add_row(device, verb, parameters, what.partition(": ")[2])
@@ -167,20 +176,22 @@ def _say_where(files: RigFiles) -> None:
         typer.echo(f"{what:<18} {where}")
 
 
-def _ask(config: Path, device: str, verb: str, args: dict[str, Any]) -> Any:
+def _ask(config: Path | None, device: str, verb: str, args: dict[str, Any]) -> Any:
     try:
-        files, _ = load_rig(config)
+        files, _ = load_rig(config or _CONFIG)
         return asyncio.run(ask(files.control, device, verb, args, seconds=30.0))
     except (RigError, ControlError) as error:
         _fail(error)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T | None:
-    """Run `work`; Ctrl-C and SIGTERM cancel it, what it started is stopped, and None is returned."""
+    """Run `work`; Ctrl-C, SIGTERM and a closed terminal cancel it, what it started is stopped, and None is returned."""
 
     async def stoppable() -> T:
         if (task := asyncio.current_task()) is not None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+            if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, task.cancel)
         return await work
 
     try:

@@ -114,9 +114,8 @@ async def _story(rig: Rig, screen: Screen, console: Console, *, once: bool, sabo
 
 
 async def _explore(rig: Rig, console: Console) -> None:
-    """Leave everything running until SIGINT or SIGTERM."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    """Leave everything running until SIGINT or SIGTERM; a second one ends the count too."""
+    stop, loop, task = asyncio.Event(), asyncio.get_running_loop(), asyncio.current_task()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     rig_settings = rig.files.settings
@@ -125,11 +124,10 @@ async def _explore(rig: Rig, console: Console) -> None:
     console.print(f"  govterm rig verbs --config {rig_settings}", soft_wrap=True)
     console.print(f"  govterm status --socket {rig.files.api}", soft_wrap=True)
     console.print("Ctrl-C stops everything and counts.\n")
-    try:
-        await stop.wait()
-    finally:
+    await stop.wait()
+    if task is not None:
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+            loop.add_signal_handler(number, task.cancel)
 
 
 @contextmanager

@@ -144,8 +144,8 @@ class MemoryLinks:
 class MemoryUplink:
     """An Uplink and its broker in one: every connection, the platform's too, comes from `connect`.
 
-    It keeps retained messages, publishes a will when a connection is lost, and forgets a message that nobody is
-    subscribed to, as a clean MQTT session does. `lose_next` messages are acknowledged and dropped: a PUBACK
+    It keeps retained messages, publishes the will of each connection however it ends, and forgets a message that
+    nobody is subscribed to, as a clean MQTT session does. `lose_next` messages are acknowledged and dropped: a PUBACK
     proves nothing.
     """
 
@@ -175,8 +175,7 @@ class MemoryUplink:
             yield connection
         finally:
             if connection in self._connections:
-                self._connections.remove(connection)
-            connection.lose()
+                self._end([connection])
 
     def stop(self) -> None:
         """Stop the broker: every connection is lost; retained messages survive."""
@@ -189,10 +188,13 @@ class MemoryUplink:
 
     def drop(self) -> None:
         """Cut every connection; the broker stays up and publishes their wills."""
-        lost, self._connections = self._connections, []
-        for connection in lost:
+        self._end(self._connections)
+
+    def _end(self, ended: Sequence["MemoryConnection"]) -> None:
+        self._connections = [connection for connection in self._connections if connection not in ended]
+        for connection in ended:
             connection.lose()
-        for connection in lost:
+        for connection in ended:
             if connection.will is not None:
                 self.spread(connection.will, retain=True)
 

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,6 +28,8 @@ from sim.settings import PRINTER_BAUD, RigError, RigFiles, RigSettings
 from sim.wire import Verbs
 
 log = structlog.get_logger(__name__)
+
+_Running = AbstractAsyncContextManager[asyncio.subprocess.Process]
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
@@ -75,11 +77,11 @@ async def open_rig(files: RigFiles, settings: RigSettings, assets: Assets) -> As
     failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     async with AsyncExitStack() as stack:
         stack.callback(failed.cancel)
-        broker = _Broker(files.trust_directory, settings.broker_port, failed)
-        stack.push_async_callback(broker.stop)
-        await broker.start()
-        platform = await stack.enter_async_context(_platform(files, settings, assets.font))
-        await stack.enter_async_context(_watched("platform", platform, failed))
+        broker = _Part("broker", lambda: _broker(files.trust_directory, settings.broker_port), failed)
+        platform = _Part("platform", lambda: _platform(files, settings, assets.font), failed)
+        for part in (broker, platform):
+            stack.push_async_callback(part.stop)
+            await part.start()
         await stack.enter_async_context(camera.serve(files.camera))
         reader_port = stack.enter_context(PtyHost(reader, files.idcard))
         printer_port = stack.enter_context(PtyHost(printer, files.printer, baud=PRINTER_BAUD))
@@ -89,7 +91,7 @@ async def open_rig(files: RigFiles, settings: RigSettings, assets: Assets) -> As
             "printer": {**_nudging(printer_port, printer.verbs), **printer_port.verbs},
             "camera": camera.verbs,
             "broker": {"start": broker.start, "stop": broker.stop},
-            "platform": _forwarded(files.platform_control),
+            "platform": {**_forwarded(files.platform_control), "start": platform.start, "stop": platform.stop},
         }
         await stack.enter_async_context(serve_control(files.control, devices))
         log.info("rig_ready", directory=str(files.directory))
@@ -121,29 +123,26 @@ class _Shelf:
         (self._directory / f"{number:04d}.png").write_bytes(paper.png())
 
 
-class _Broker:
-    """The broker's process, which can be stopped and started again on its port."""
+class _Part:
+    """The broker or the platform: a process that can be stopped and started again."""
 
-    def __init__(self, trust: Path, port: int, failed: "asyncio.Future[str]") -> None:
-        self._trust = trust
-        self._port = port
+    def __init__(self, name: str, run: Callable[[], _Running], failed: "asyncio.Future[str]") -> None:
+        self._name = name
+        self._run = run
         self._failed = failed
         self._running: AsyncExitStack | None = None
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
-        """Start the broker; when it runs already it is nothing."""
+        """Start it; when it runs already it is nothing."""
         async with self._lock, AsyncExitStack() as stack:
             if self._running is None:
-                try:
-                    process, _ = await stack.enter_async_context(broker_process(self._trust, self._port))
-                except (RuntimeError, OSError) as error:
-                    raise RigError(f"broker: {error} (port {self._port})") from error
-                await stack.enter_async_context(_watched("broker", process, self._failed))
+                process = await stack.enter_async_context(self._run())
+                await stack.enter_async_context(_watched(self._name, process, self._failed))
                 self._running = stack.pop_all()
 
     async def stop(self) -> None:
-        """Stop the broker: every connection is lost."""
+        """Stop it: the broker loses every connection, the platform forgets the keys it granted."""
         async with self._lock:
             stack, self._running = self._running, None
             if stack is not None:
@@ -168,6 +167,17 @@ async def _watched(
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
+
+
+@asynccontextmanager
+async def _broker(trust: Path, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run the broker's process while the context lasts."""
+    async with AsyncExitStack() as stack:
+        try:
+            process, _ = await stack.enter_async_context(broker_process(trust, port))
+        except (RuntimeError, OSError) as error:
+            raise RigError(f"broker: {error} (port {port})") from error
+        yield process
 
 
 @asynccontextmanager

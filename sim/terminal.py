@@ -89,11 +89,13 @@ async def daemon(files: RigFiles) -> AsyncIterator[asyncio.subprocess.Process]:
         if process.returncode is None:
             process.terminate()
         try:
-            async with asyncio.timeout(_STOP_SECONDS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
                 await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
 
 
 async def _serving(process: asyncio.subprocess.Process, files: RigFiles) -> None:

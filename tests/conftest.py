@@ -28,6 +28,9 @@ def no_leaks() -> Iterator[None]:
     before = _descriptors()
     yield
     gc.collect()
+    for thread in threading.enumerate():
+        if thread.name.startswith("asyncio-waitpid"):  # it tells of a child's end just before it ends itself
+            thread.join(1)
     threads = {thread for thread in threading.enumerate() if thread.is_alive()} - threads_before
     assert not threads, f"threads left: {threads}"
     left = {path: target for path, target in _descriptors().items() if path not in before}

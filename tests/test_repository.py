@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from runtime.units import STEPS
+
 ROOT = Path(__file__).parent.parent
 CLAUSES = [f"{letter}{n}" for letter, last in (("T", 25), ("I", 10), ("S", 7), ("H", 12)) for n in range(1, last + 1)]
 
@@ -74,10 +76,21 @@ def test_nothing_names_a_build_machine() -> None:
     assert not named
 
 
-def test_the_chinese_readme_is_in_step() -> None:
-    def shape(name: str) -> tuple[list[str], list[str]]:
-        text = (ROOT / name).read_text()
-        fences = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-        return re.findall(r"^#+(?= )", text, re.MULTILINE), [code for kind, code in fences if kind == "python"]
+def commands(text: str) -> list[str]:
+    """Return the lines of the code blocks without their comments, which are in the reader's language."""
+    fences = re.findall(r"^```\w+\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [re.sub(r"\s+# .*$", "", line) for code in fences for line in code.splitlines()]
 
-    assert shape("README.md") == shape("README.zh-CN.md")
+
+def test_the_chinese_readme_is_in_step() -> None:
+    english, chinese = ((ROOT / name).read_text() for name in ("README.md", "README.zh-CN.md"))
+    assert re.findall(r"^#+(?= )", english, re.MULTILINE) == re.findall(r"^#+(?= )", chinese, re.MULTILINE)
+    assert commands(english) == commands(chinese)
+    links = [set(re.findall(r"\]\(([^)]+)\)", text)) for text in (english, chinese)]
+    assert links[0] - {"README.zh-CN.md"} == links[1] - {"README.md"}
+
+
+def test_the_readme_installs_as_the_command_says() -> None:
+    lines = commands((ROOT / "README.md").read_text())
+    places = [lines.index(step) for step in STEPS]
+    assert places == sorted(places)

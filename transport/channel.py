@@ -15,9 +15,10 @@ import structlog
 
 from transport import wire
 from transport.config import Platform
-from transport.envelope import MAX_PLAINTEXT_BYTES, Opener, Sealer
+from transport.envelope import MAX_PLAINTEXT_BYTES
 from transport.errors import TransportError
 from transport.grants import LineKeys, PendingRequest
+from transport.line import SILENCE_SECONDS, Line
 from transport.outbox import Outbox
 from transport.payload import Payload, RecordLog
 from transport.sm2 import PrivateKey, PublicKey
@@ -25,7 +26,6 @@ from transport.uplink import Connection, Message, Uplink, UplinkLost
 
 log = structlog.get_logger(__name__)
 
-PUBLISH_SECONDS = 5.0
 KEY_LIFE_SECONDS = 86_400.0
 LEAST_KEY_LIFE_SECONDS = 60.0
 
@@ -44,23 +44,7 @@ class ChannelKeys:
 class _PendingCall:
     message: bytes
     answer: asyncio.Future[Payload]
-    line: "_Line | None" = None  # the line it was last sent on
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class _Line:
-    """One connection with its keys and the outbox of each stream."""
-
-    connection: Connection
-    terminal: str
-    sealer: Sealer
-    opener: Opener
-    outboxes: dict[str, Outbox]
-
-    async def send(self, stream: str, plaintext: bytes) -> None:
-        """Seal and publish; raise UplinkLost when the broker does not take it in time."""
-        body = self.sealer.seal(stream, plaintext)
-        await _publish(self.connection, Message(wire.topic(self.terminal, "up", stream), body))
+    line: Line | None = None  # the line it was last sent on
 
 
 class Channel:
@@ -137,7 +121,8 @@ class Channel:
     async def run(self, ready: Callable[[], None]) -> None:
         """Serve one connection's life; return when its keys are used up.
 
-        Raises TransportError: `line.down`, `key.no_answer`, `key.refused` and the other `key.*` of a bad grant.
+        Raises TransportError: `line.down`, `key.no_answer`, `key.refused` and the other `key.*` of a bad grant,
+        `platform.no_answer` when nothing is answered under these keys any more.
         """
         code: str | None = None
         try:
@@ -155,7 +140,7 @@ class Channel:
             self._tell(connected=False, code=code)
 
     @contextlib.asynccontextmanager
-    async def _line(self) -> AsyncIterator[tuple[_Line, float]]:
+    async def _line(self) -> AsyncIterator[tuple[Line, float]]:
         """Connect, say that the terminal is there and get keys, all within `connect_seconds`; wipe them at the end."""
         terminal = self._settings.terminal_id
         subscriptions = [wire.topic(terminal, "down", stream) for stream in ("grant", "answer", "receipt")]
@@ -179,8 +164,9 @@ class Channel:
             sealer, opener = keys.terminal_ends()
             outboxes = {stream: Outbox(self._records, stream) for stream in self._streams}
             life = keys.expires_unix - self._wall_clock()
+            answer_seconds = self._settings.answer_seconds
             yield (
-                _Line(connection, terminal, sealer, opener, outboxes),
+                Line(connection, terminal, sealer, opener, outboxes, max(SILENCE_SECONDS, answer_seconds)),
                 min(max(life, LEAST_KEY_LIFE_SECONDS), KEY_LIFE_SECONDS),
             )
 
@@ -203,10 +189,10 @@ class Channel:
         finally:
             request.wipe()
 
-    async def _pump(self, line: _Line, life_seconds: float) -> None:
+    async def _pump(self, line: Line, life_seconds: float) -> None:
         """Run the pumps until the keys are used up; raise what ended one of them."""
         try:
-            async with asyncio.timeout(life_seconds), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(life_seconds), line.silence, asyncio.TaskGroup() as group:
                 group.create_task(self._receive(line), name="channel-receive")
                 group.create_task(self._send_calls(line), name="channel-calls")
                 group.create_task(self._watch_records(line), name="channel-records")
@@ -214,6 +200,13 @@ class Channel:
                 for stream, outbox in line.outboxes.items():
                     group.create_task(outbox.deliver(send_record), name=f"channel-outbox-{stream}")
         except TimeoutError:
+            if line.silence.expired():
+                raise TransportError(
+                    "platform.no_answer",
+                    f"nothing was answered for {line.silence_seconds} s",
+                    advice="none: new keys are asked for; if it stays so, check the platform",
+                    retry=True,
+                ) from None
             log.info("line_keys_used_up")
         except ExceptionGroup as ended:
             _, others = ended.split((UplinkLost, TransportError))
@@ -221,7 +214,7 @@ class Channel:
                 raise
             raise ended.exceptions[0] from None
 
-    async def _receive(self, line: _Line) -> None:
+    async def _receive(self, line: Line) -> None:
         """Hand answers to their calls and receipts to their outboxes; drop and count everything else."""
         prefix = wire.topic(line.terminal, "down", "")
         while True:
@@ -231,7 +224,7 @@ class Channel:
                 if stream not in ("answer", "receipt"):
                     self._drop("message.unknown_topic")
                     continue
-                plaintext = line.opener.open(stream, message.body)
+                plaintext = line.open(stream, message.body)
                 if stream == "answer":
                     self._take_answer(wire.decode(plaintext, wire.Answer, code="message.malformed"))
                 else:
@@ -246,13 +239,13 @@ class Channel:
             return
         call.answer.set_result(Payload(answer.schema, answer.version, personal=True, body=answer.body))
 
-    def _take_receipt(self, line: _Line, receipt: wire.Receipt) -> None:
+    def _take_receipt(self, line: Line, receipt: wire.Receipt) -> None:
         if receipt.stream in line.outboxes:
             line.outboxes[receipt.stream].receive(receipt.sequence)
         else:
             self._drop("receipt.unknown_stream")
 
-    async def _send_calls(self, line: _Line) -> None:
+    async def _send_calls(self, line: Line) -> None:
         """Send every pending call once on this line."""
         while True:
             self._calls_changed.clear()
@@ -262,7 +255,7 @@ class Channel:
                     await line.send("call", call.message)
             await self._calls_changed.wait()
 
-    async def _watch_records(self, line: _Line) -> None:
+    async def _watch_records(self, line: Line) -> None:
         while True:
             await self._records.changed()
             for outbox in line.outboxes.values():
@@ -283,14 +276,6 @@ class Channel:
         self._state = (connected, code)
         log.info("line_up" if connected else "line_down", code=code)
         self._on_state(connected, code)
-
-
-async def _publish(connection: Connection, message: Message) -> None:
-    try:
-        async with asyncio.timeout(PUBLISH_SECONDS):
-            await connection.publish(message)
-    except TimeoutError:
-        raise UplinkLost(f"the broker took no message for {PUBLISH_SECONDS} s") from None
 
 
 def _line_down(message: str) -> TransportError:

@@ -5,8 +5,6 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-_Path = Annotated[str, Meta(min_length=1)]
-
 
 class Platform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The government platform and its broker. Relative file names are sought in $CREDENTIALS_DIRECTORY."""

@@ -5,12 +5,16 @@ once, however the terminal left.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import aiomqtt
 
@@ -20,6 +24,9 @@ from transport.uplink import Connection, Message, UplinkLost
 TIMEOUT_SECONDS = 4.0
 KEEPALIVE_SECONDS = 15
 MAX_WAITING_MESSAGES = 64
+MAX_PACKET_BYTES = 1_048_576
+
+_Address = tuple[int, int, int, str, Any]  # as socket.getaddrinfo gives it
 
 # aiomqtt and paho log each packet and each busy moment; what matters comes back as an exception.
 _quiet = logging.getLogger("govterm.mqtt")
@@ -76,11 +83,10 @@ class MqttUplink:
             timeout=TIMEOUT_SECONDS,
             keepalive=KEEPALIVE_SECONDS,
             max_queued_incoming_messages=MAX_WAITING_MESSAGES,
-            tls_context=self._tls,
         )
         try:
             with _lost():
-                await client.open()
+                await client.open(await _dial(self._host, self._port, self._tls))
                 for topic in subscriptions:
                     granted = await client.subscribe(topic, qos=1)
                     if any(code != 1 for code in granted):
@@ -106,18 +112,13 @@ class _MqttConnection:
 
 
 class _Client(aiomqtt.Client):
-    """aiomqtt's client, with the two moments it leaves open: a cancelled connect and the end of a dead line."""
+    """aiomqtt's client on a socket that is open already: it would open one in a thread that nobody can stop."""
 
-    async def open(self) -> None:
-        """Connect; when cancelled, wait for the connecting thread, which would open a socket nobody owns."""
-        self._client.connect_timeout = TIMEOUT_SECONDS
-        connecting = asyncio.get_running_loop().create_task(self.__aenter__(), name="mqtt-connect")
-        try:
-            await asyncio.shield(connecting)
-        except asyncio.CancelledError:
-            self._connected.cancel()
-            await asyncio.gather(connecting, return_exceptions=True)
-            raise
+    async def open(self, tls_socket: ssl.SSLSocket) -> None:
+        """Take over the socket and wait for the broker's CONNACK; `close` must follow."""
+        self._client._create_socket_connection = lambda: tls_socket  # type: ignore[method-assign]  # noqa: SLF001
+        self._client_connect()
+        await self._wait_for(self._connected, timeout=None)
 
     def close(self) -> None:
         """Close the socket now, without a word to the broker; aiomqtt has no public call for it."""
@@ -128,15 +129,83 @@ class _Client(aiomqtt.Client):
 
 
 class _TlsSocket(ssl.SSLSocket):
-    """A TLS socket that closes when its handshake fails, which paho forgets."""
+    """A TLS socket for paho, which reads all that is left of a packet at once, however long it says it is."""
 
-    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001 (the base class's form)
-        """Shake hands; raise OSError with the socket closed."""
-        try:
-            super().do_handshake(block)
-        except OSError:
-            self.close()
-            raise
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        """Receive; raise OSError for a packet that is larger than the wire format allows."""
+        if buflen > MAX_PACKET_BYTES:
+            raise ConnectionAbortedError(f"a packet of {buflen} bytes")
+        return super().recv(buflen, flags)
+
+
+async def _dial(host: str, port: int, tls: ssl.SSLContext) -> ssl.SSLSocket:
+    """Return a TLS connection to the first address of `host` that answers; raise OSError, TimeoutError included."""
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            addresses = await _resolve(host, port)
+            failure = OSError(f"{host} has no address")
+            for address in addresses:
+                try:
+                    plain = await _connect(address, TIMEOUT_SECONDS / len(addresses))
+                    return await _shake_hands(
+                        tls.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
+                    )
+                except OSError as error:
+                    failure = error
+            raise failure
+    except TimeoutError:
+        raise TimeoutError(f"connecting to {host}:{port} timed out") from None
+
+
+async def _connect(address: _Address, seconds: float) -> socket.socket:
+    family, kind, protocol, _, place = address
+    connecting = socket.socket(family, kind, protocol)
+    try:
+        connecting.setblocking(False)
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().sock_connect(connecting, place)
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
+
+
+async def _resolve(host: str, port: int) -> list[_Address]:
+    """Look the name up in a thread of its own: a lookup cannot be stopped, and no exit may wait for it."""
+    found: concurrent.futures.Future[list[_Address]] = concurrent.futures.Future()
+
+    def look_up() -> None:
+        with contextlib.suppress(concurrent.futures.InvalidStateError):  # cancelled: nobody waits any more
+            try:
+                found.set_result([*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
+            except (OSError, UnicodeError) as error:
+                found.set_exception(error)
+
+    threading.Thread(target=look_up, name="mqtt-resolve", daemon=True).start()
+    return await asyncio.wrap_future(found)
+
+
+async def _shake_hands(tls_socket: ssl.SSLSocket) -> ssl.SSLSocket:
+    """Return the socket after its TLS handshake; close it when that fails."""
+    loop = asyncio.get_running_loop()
+    try:
+        while True:
+            turn = asyncio.Event()
+            try:
+                tls_socket.do_handshake()
+                return tls_socket
+            except ssl.SSLWantReadError:
+                loop.add_reader(tls_socket, turn.set)
+            except ssl.SSLWantWriteError:
+                loop.add_writer(tls_socket, turn.set)
+            try:
+                await turn.wait()
+            finally:
+                loop.remove_reader(tls_socket)
+                loop.remove_writer(tls_socket)
+    except BaseException:
+        tls_socket.close()
+        raise
 
 
 @contextlib.contextmanager

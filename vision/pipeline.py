@@ -14,7 +14,7 @@ import numpy as np
 
 from vision.align import align
 from vision.detect import detect
-from vision.embed import embed, unit
+from vision.embed import embed
 from vision.errors import VisionError
 from vision.models import Floats, Image, Models
 from vision.quality import assess, usable
@@ -48,7 +48,7 @@ class FaceCheck:
         self._models = models
         self._frames = frames
         self._stages = dict.fromkeys(("detect", "quality", "align", "embed", "compare"), 0.0)
-        self._embeddings: list[Floats] = []
+        self._used = 0
         self.last_guidance: str | None = None
         with self._timed("detect"):
             faces = usable(detect(models.detector, reference))
@@ -57,6 +57,7 @@ class FaceCheck:
             advice = "read the card again; if it stays so, the citizen goes to the counter"
             raise VisionError(code, f"{len(faces)} faces in the card's photo", advice=advice, retry=False)
         self._reference = self._describe(reference, faces[0].landmarks)
+        self._total = np.zeros_like(self._reference)
 
     def consider(self, frame: Image) -> str | None:
         """Use a camera frame (BGR, any size); return the guidance code when it cannot serve, None when it was used."""
@@ -65,21 +66,24 @@ class FaceCheck:
         with self._timed("quality"):
             self.last_guidance = assess(frame, faces)
         if self.last_guidance is None:
-            self._embeddings.append(self._describe(frame, faces[0].landmarks))
+            embedding = self._describe(frame, faces[0].landmarks)
+            self._total += embedding
+            embedding.fill(0)
+            self._used += 1
         return self.last_guidance
 
     def decision(self) -> Decision | None:
         """Return the decision once as many frames were used as asked for, else None."""
-        if len(self._embeddings) < self._frames:
+        if self._used < self._frames:
             return None
         with self._timed("compare"):
-            score = float(unit(np.sum(self._embeddings, axis=0)) @ self._reference)
+            score = float(self._total @ self._reference) / max(float(np.linalg.norm(self._total)), 1e-12)
         threshold = self._models.thresholds[OPERATING_POINT]
         return Decision(
             score=score,
             threshold=threshold,
             match=score >= threshold,
-            frames=len(self._embeddings),
+            frames=self._used,
             operating_point=OPERATING_POINT,
             model=self._models.identity,
             presentation_attack="not_checked",
@@ -88,9 +92,9 @@ class FaceCheck:
 
     def wipe(self) -> None:
         """Overwrite every embedding held and forget the frames; nobody resembles the reference afterwards."""
-        for array in (self._reference, *self._embeddings):
-            array.fill(0)
-        self._embeddings.clear()
+        self._reference.fill(0)
+        self._total.fill(0)
+        self._used = 0
 
     def _describe(self, picture: Image, landmarks: Floats) -> Floats:
         with self._timed("align"):

@@ -32,11 +32,14 @@ ENVIRONMENT = {
     "PYTHONNOUSERSITE": "1",
     "ORT_DISABLE_TELEMETRY": "1",
     "OPENCV_LOG_LEVEL": "SILENT",
+    "OPENCV_FOR_THREADS_NUM": "1",
+    "OPENBLAS_NUM_THREADS": "1",
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "1",
 }
 """What the process adds to the daemon's environment.
 
 ONNX Runtime from 1.29 on keeps a database in the user's cache and uploads it to Microsoft unless told otherwise (T20).
+OpenCV and numpy would compute on every core, on threads whose stacks nobody wipes; the other core is the daemon's.
 """
 
 _NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")

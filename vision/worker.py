@@ -154,18 +154,21 @@ class Worker:
         seen = 0.0
         while self._clients and self._feed:
             try:
-                frame = self._feed.newer(seen, 0)
+                seen = self._offer_newest(self._feed, seen)
             except VisionError as error:
                 log.warning("preview_ended", code=error.code)
                 self._end_previews()
                 return
-            seen = frame.taken_at if frame else seen
-            jpeg = encode(frame.picture) if frame else None
-            gone = [client for client in self._clients if not client.offer(jpeg)]
-            for client in gone:
-                client.close()
-                self._clients.remove(client)
             await asyncio.sleep(1 / FRAMES_PER_SECOND)
+
+    def _offer_newest(self, feed: CameraFeed, seen: float) -> float:
+        """Offer the frame after `seen` to the clients and return its time; no picture is held when this returns."""
+        frame = feed.newer(seen, 0)
+        jpeg = encode(frame.picture) if frame else None
+        for client in [client for client in self._clients if not client.offer(jpeg)]:
+            client.close()
+            self._clients.remove(client)
+        return frame.taken_at if frame else seen
 
     def _end_previews(self) -> None:
         for client in self._clients:

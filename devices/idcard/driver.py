@@ -150,14 +150,18 @@ class IdCardReader:
         """Read the link for as long as it lives, so that its loss is seen at once."""
         while True:
             for found in self._decoder.feed(await link.read()):
-                if isinstance(found, Damage):
-                    self._settle(found)
-                    continue
-                reply = decode_reply(found)
-                if self._asked is not None and answers(self._asked, reply):
-                    self._settle(reply)
-                else:
-                    reply.wipe()
+                self._take(found)
+
+    def _take(self, found: bytearray | Damage) -> None:
+        """Take a frame; `_receive` keeps none of it while it waits for the next, which may come much later (T20)."""
+        if isinstance(found, Damage):
+            self._settle(found)
+            return
+        reply = decode_reply(found)
+        if self._asked is not None and answers(self._asked, reply):
+            self._settle(reply)
+        else:
+            reply.wipe()
 
     def _settle(self, answer: Reply | Damage | None) -> None:
         """Give the waiting command its answer; None tells that there will be none."""

@@ -9,7 +9,7 @@ import structlog
 
 from devices.config import Printer
 from devices.errors import DeviceError
-from devices.link import LinkLost, OpenLink
+from devices.link import Link, LinkLost, OpenLink
 from devices.printer import job as jobs
 from devices.printer import protocol
 from devices.printer.job import Job, JobResult
@@ -19,6 +19,7 @@ from devices.status import DeviceState, DeviceStatus, StatusListener
 
 log = structlog.get_logger(__name__)
 
+_OPEN_SECONDS = 5.0
 _IDLE_POLL_SECONDS = 30.0
 _WATCH_SECONDS = 1.0
 _ANSWER_SECONDS = 1.0
@@ -30,7 +31,7 @@ _MARGIN_SECONDS = 10.0
 _SLOWEST_MILLIMETRES_PER_SECOND = 40.0
 _MILLIMETRES_PER_INCH = 25.4
 
-_CLEAN = protocol.RECOVER_CLEAR + protocol.INIT
+_CLEAN = protocol.RECOVER_CLEAR + protocol.INIT + protocol.AUTOMATIC_STATUS_ON
 _FILLER = protocol.RECOVER_CLEAR + bytes(jobs.BAND_ROWS * 104)
 """Ends a broken-off picture band on a printer that takes the first `10 05 02` for picture data."""
 
@@ -70,7 +71,7 @@ class ReceiptPrinter:
         """
         end: LinkLost | DeviceError
         try:
-            link = await self._open_link(self._settings.port, self._settings.baud)
+            link = await self._open()
             wire = Wire(link, self._settings.baud, self._publish)
             try:
                 async with asyncio.TaskGroup() as tasks:
@@ -114,6 +115,13 @@ class ReceiptPrinter:
                 return JobResult("not_printed", fault)
             return await self._print(wire, job, millimetres)
 
+    async def _open(self) -> Link:
+        try:
+            async with asyncio.timeout(_OPEN_SECONDS):
+                return await self._open_link(self._settings.port, self._settings.baud)
+        except TimeoutError:
+            raise LinkLost("the port does not open") from None
+
     async def _live(self, wire: Wire, ready: Callable[[], None]) -> None:
         await self._start(wire)
         self._publish(wire.condition)
@@ -122,6 +130,8 @@ class ReceiptPrinter:
         while True:
             quiet = not await wire.until(lambda: self._untidy and wire.condition.fault is None, _IDLE_POLL_SECONDS)
             async with self._lock:
+                if wire.lost:
+                    raise LinkLost("the printer's line is gone")
                 if quiet and wire.answered and not await wire.poll():
                     raise _no_answer()
                 await self._tidy(wire)
@@ -130,7 +140,7 @@ class ReceiptPrinter:
         """Find out that a printer is there and what it can tell (L14)."""
         with _answering():
             async with asyncio.timeout(_MARGIN_SECONDS):
-                await wire.write(_CLEAN + protocol.AUTOMATIC_STATUS_ON)
+                await wire.write((_FILLER if self._untidy else b"") + _CLEAN)
                 await wire.poll()
                 if not wire.heard:
                     await self._fence(wire, _ANSWER_SECONDS)
@@ -159,6 +169,7 @@ class ReceiptPrinter:
         started = loop.time()
         limit = _MARGIN_SECONDS + millimetres / _SLOWEST_MILLIMETRES_PER_SECOND
         self._untidy = True
+        wire.fault = None
         code: str | None
         try:
             async with asyncio.timeout(limit + jobs.line_bytes(job) * 10 / self._settings.baud):
@@ -167,7 +178,7 @@ class ReceiptPrinter:
         except LinkLost:
             code = "printer.lost"
         except TimeoutError:
-            code = wire.condition.fault or "printer.no_answer"
+            code = wire.fault or "printer.no_answer"
         finally:
             if self._untidy and not wire.lost:
                 await _shielded(self._clear(wire))
@@ -182,7 +193,7 @@ class ReceiptPrinter:
     async def _send(self, wire: Wire, job: Job) -> str | None:
         """Send the job, never far ahead of the line; return the code of a fault seen meanwhile."""
         for chunk in jobs.chunks(job):
-            await wire.until(lambda: wire.condition.fault is not None, wire.lag_seconds - _AHEAD_SECONDS)
+            await wire.until(lambda: wire.fault is not None, wire.lag_seconds - _AHEAD_SECONDS)
             if fault := await self._watch(wire, lambda: not wire.stopped):
                 return fault
             await wire.write(chunk)
@@ -205,14 +216,14 @@ class ReceiptPrinter:
             return "printer.no_answer"
         if wire.paper is not None and wire.paper.paper_end:
             return "printer.paper_out"
-        return wire.condition.fault or ("printer.bad_answer" if wire.strays != strays else None)
+        return wire.fault or ("printer.bad_answer" if wire.strays != strays else None)
 
     async def _watch(self, wire: Wire, happened: Callable[[], bool]) -> str | None:
         """Wait for `happened`, asking for the status every second; return the code of a fault that comes first."""
-        while not await wire.until(lambda: happened() or wire.condition.fault is not None, _WATCH_SECONDS):
+        while not await wire.until(lambda: happened() or wire.fault is not None, _WATCH_SECONDS):
             if wire.answered and not await wire.poll():
                 return "printer.no_answer"
-        return wire.condition.fault
+        return wire.fault
 
     async def _fence(self, wire: Wire, seconds: float) -> None:
         """Ask GS r 1; raise TimeoutError when it is not answered."""

@@ -96,7 +96,7 @@ def length_dots(job: Job, width_dots: int) -> int:
 
 def chunks(job: Job) -> Iterator[bytes]:
     """Yield the bytes of a job that `length_dots` accepted, in pieces that end between two commands."""
-    yield protocol.INIT
+    yield protocol.INIT + protocol.AUTOMATIC_STATUS_ON
     for item in job:
         yield from _encode(item)
     yield protocol.cut(CUT_FEED_DOTS)

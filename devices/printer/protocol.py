@@ -10,10 +10,9 @@ from enum import IntEnum
 from devices.errors import DeviceError
 
 INIT = b"\x1b\x40"
-RECOVER_RETRY = b"\x10\x05\x01"
 RECOVER_CLEAR = b"\x10\x05\x02"
 AUTOMATIC_STATUS_ON = b"\x1d\x61\x0e"
-"""Enables automatic status on: offline, error, paper sensor (protocols 3.3)."""
+"""Enables automatic status on: offline, error, paper sensor (protocols 3.3). It follows each INIT, which may end it."""
 PAPER_QUERY = b"\x1d\x72\x01"
 """GS r 1. It waits in the print queue, so its answer shows that everything before it was executed (protocols 3.6)."""
 REAL_TIME_QUERIES = (1, 2, 3, 4)
@@ -107,9 +106,9 @@ def feed_dots(dots: int) -> bytes:
     return bytes((0x1B, 0x4A, dots))
 
 
-def cut(feed_dots: int, *, partial: bool = False) -> bytes:
+def cut(feed_dots: int) -> bytes:
     """Encode GS V: feed 0 to 255 dots, then cut."""
-    return bytes((0x1D, 0x56, 0x42 if partial else 0x41, feed_dots))
+    return bytes((0x1D, 0x56, 0x41, feed_dots))
 
 
 def real_time_query(n: int) -> bytes:

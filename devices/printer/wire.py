@@ -17,6 +17,8 @@ class Wire:
 
     def __init__(self, link: Link, baud: int, on_condition: Callable[[Condition], None]) -> None:
         self.condition = Condition()
+        self.fault: str | None = None
+        """The last fault that was told since this was set to None; one that has passed counts too."""
         self.answered = False
         """Whether DLE EOT was ever answered in this life."""
         self.heard = False
@@ -67,8 +69,10 @@ class Wire:
             case RealTimeReply(n, byte):
                 self.answered = True
                 self.condition = self.condition.after_reply(n, byte)
+                self.fault = self.condition.fault or self.fault
             case AutomaticStatus(frame):
                 self.condition = Condition.from_automatic(frame)
+                self.fault = self.condition.fault or self.fault
                 self._on_condition(self.condition)
 
     def notify(self) -> None:

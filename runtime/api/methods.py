@@ -15,8 +15,9 @@ from runtime.audit import Audit
 from runtime.seams import HostPower
 from runtime.services.certificate import CertificateResult, CertificateService
 from runtime.services.identity import IdentityResult, IdentityService
-from runtime.session import Owner, SessionEnded, Sessions
+from runtime.session import Owner, SessionEnded, SessionError, Sessions
 from runtime.state import Change, Component, StateBoard, Subscription
+from runtime.supervisor import error_code
 
 POWER_SECONDS = 15.0
 """What the host may take to accept the order to power off."""
@@ -30,10 +31,6 @@ class Caller(Owner, Protocol):
     @property
     def role(self) -> Role:
         """The caller's role."""
-
-    @property
-    def uid(self) -> int:
-        """The caller's user id."""
 
     def forward(self, subscription: Subscription) -> None:
         """Send the subscription's changes from now on, in place of an earlier one's."""
@@ -163,9 +160,18 @@ async def _preview(terminal: Terminal, caller: Caller, params: OfSession) -> Pre
 
 
 async def _power_off(terminal: Terminal, caller: Caller, _params: Nothing) -> Nothing:
-    await terminal.audit.append("power_off_ordered", actor=f"uid {caller.uid}")
-    async with asyncio.timeout(POWER_SECONDS):
-        await terminal.power.power_off()
+    if terminal.sessions.occupied:
+        raise SessionError(
+            "session.busy", "a citizen is being served", advice="wait until the session has ended", retry=True
+        )
+    actor = f"uid {caller.uid}"
+    await terminal.audit.append("power_off_ordered", actor=actor)
+    try:
+        async with asyncio.timeout(POWER_SECONDS):
+            await terminal.power.power_off()
+    except Exception as error:
+        await terminal.audit.note("power_off_failed", actor=actor, details={"code": error_code(error)})
+        raise
     return Nothing()
 
 
@@ -248,7 +254,12 @@ METHODS = (
         "a 4-byte big-endian length and a JPEG.",
     ),
     Method(
-        "terminal.power_off", Role.OPERATOR, Nothing, Nothing, _power_off, "Order the host to power off. It is audited."
+        "terminal.power_off",
+        Role.OPERATOR,
+        Nothing,
+        Nothing,
+        _power_off,
+        "Order the host to power off; `session.busy` while a citizen is served. It is audited.",
     ),
 )
 """Every method there is."""

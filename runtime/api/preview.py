@@ -8,6 +8,7 @@ import structlog
 
 from runtime.api.listen import PreviewListener
 from runtime.api.roles import Role, Roles
+from runtime.audit import Audit
 from runtime.session import Session, SessionState
 from runtime.supervisor import error_code
 from vision.verifier import Verifier
@@ -27,9 +28,11 @@ _LONGEST_TOKEN = 64
 class Previews:
     """The tokens that are out, at most one, and the door where they are shown."""
 
-    def __init__(self, verifier: Verifier, roles: Roles) -> None:
+    def __init__(self, verifier: Verifier, roles: Roles, audit: Audit) -> None:
         self._verifier = verifier
         self._roles = roles
+        self._audit = audit
+        self._refused: set[int] = set()
         self._token: tuple[str, Session, float] | None = None
         self._greeting = asyncio.Semaphore(MOST_CONNECTIONS)
 
@@ -57,8 +60,8 @@ class Previews:
         try:
             async with asyncio.timeout(GREETING_SECONDS):
                 if self._roles.of(uid) is not Role.UI or not self._redeem(await _first_line(client)):
-                    log.warning("preview_refused", uid=uid)
                     client.close()
+                    await self._refuse(uid)
                 else:
                     await self._verifier.preview(client)
         except Exception as error:  # noqa: BLE001 - a supervised boundary: a preview that fails is closed, no more
@@ -69,6 +72,13 @@ class Previews:
             raise
         finally:
             self._greeting.release()
+
+    async def _refuse(self, uid: int) -> None:
+        """Tell a user's first refusal; whoever goes on knocking fills neither log."""
+        if uid not in self._refused:
+            self._refused.add(uid)
+            log.warning("preview_refused", uid=uid)
+            await self._audit.note("preview_refused", actor=f"uid {uid}")
 
     def _redeem(self, said: bytes) -> bool:
         """Use up the token that is out; whether it was this one, in time, for a session that still lives."""

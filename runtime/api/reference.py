@@ -59,7 +59,7 @@ _ERRORS = f"""\
 | {rpc.APPLICATION_ERROR} | `caller.unknown` | this user has no role; the connection is closed |
 | {rpc.APPLICATION_ERROR} | `caller.too_many` | {server.MOST_CONNECTIONS} connections are open; this one is closed |
 | {rpc.APPLICATION_ERROR} | `caller.not_allowed` | the method is for the other role |
-| {rpc.APPLICATION_ERROR} | `session.busy` | another session is open |
+| {rpc.APPLICATION_ERROR} | `session.busy` | a session is open |
 | {rpc.APPLICATION_ERROR} | `session.unknown` | no such session on this connection |
 | {rpc.APPLICATION_ERROR} | `session.not_verified` | the citizen is not verified yet |
 | {rpc.APPLICATION_ERROR} | `session.ended` | the session ended while this was under way |
@@ -67,8 +67,30 @@ _ERRORS = f"""\
 """
 
 
+_AUDIT = """\
+## Audit log
+
+`audit.jsonl` in `state_directory` holds what happened to the machine and who did it, one JSON object a line, each with
+the SM3 of the line before; nothing about citizens. `actor` is `daemon` or the caller, as `uid 1001`. `session` is a
+random name, not the id that opens it; `transaction` is the one of the supervision records.
+
+| event | details |
+| --- | --- |
+| `daemon_started`, `daemon_stopped` | `version`, `boot_id`, `rig` (0 or 1) |
+| `session_opened` | `session` |
+| `identity_checked` | `session`, `transaction`, `outcome`, `code` |
+| `certificate_requested` | `session`, `transaction`, `outcome`, `code`, `certificate`, `number`, `paper` |
+| `session_ended` | `session`, `reason`: `closed`, `idle`, `too_long`, `client_lost` or `shutdown` |
+| `power_off_ordered`, `power_off_failed` | `code` of the failure |
+| `caller_refused` | `what`: `connect`, or the method; once for each user while the daemon runs |
+| `preview_refused` | once for each user while the daemon runs |
+
+`outcome` is `done`, `refused`, or `unknown` when the session ended meanwhile.
+"""
+
+
 def reference() -> str:
-    """Return the page: conventions, methods, notifications, shared types, errors, and the citizen's texts."""
+    """Return the page: conventions, methods, notifications, types, errors, the audit log and the citizen's texts."""
     parts = [_INTRODUCTION, "## Methods\n"]
     for method in METHODS:
         role = f"role `{method.role}`" if method.role is not None else "both roles"
@@ -84,7 +106,7 @@ def reference() -> str:
         parts += [f"### {kind.__name__}\n", f"{_first_line(kind)}\n", _table(kind)]
     preview = f"connects, sends the token and a newline within {TOKEN_SECONDS:g} s of `preview.open`, and reads frames"
     parts += ["## Previews\n", f"On `api.preview_socket` a client of the role `ui` {preview}:"]
-    parts += ["each a 4-byte big-endian length and a JPEG, the newest only, until the session ends.\n", _ERRORS]
+    parts += ["each a 4-byte big-endian length and a JPEG, the newest only, until the session ends.\n", _ERRORS, _AUDIT]
     parts += ["## Codes and texts\n", "| code | text | English |\n| --- | --- | --- |"]
     parts += [f"| `{code}` | {texts.text(code).zh} | {texts.text(code).en} |" for code in sorted(texts.codes())]
     return "\n".join(parts) + "\n"

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 import structlog
@@ -37,12 +39,20 @@ STOP_SECONDS = 2.0
 class Connection:
     """One client: reads its requests, runs each as a task, writes answers and notifications in order."""
 
-    def __init__(self, client: Client, role: Role, terminal: Terminal, line_limit_bytes: int) -> None:
+    def __init__(
+        self,
+        client: Client,
+        role: Role,
+        terminal: Terminal,
+        line_limit_bytes: int,
+        on_refused: Callable[[int, str], Coroutine[Any, Any, None]],
+    ) -> None:
         self.role = role
         self.uid = client.uid
         self.ended = asyncio.Event()
         self._client = client
         self._terminal = terminal
+        self._on_refused = on_refused
         self._splitter = rpc.LineSplitter(line_limit_bytes)
         self._outgoing: asyncio.Queue[bytes | None] = asyncio.Queue(OUTGOING_LINES)
         self._group = asyncio.TaskGroup()
@@ -50,7 +60,6 @@ class Connection:
         self._forwarding: asyncio.Task[None] | None = None
         self._reading: asyncio.Timeout | None = None
         self._gone = False
-        self._warned = False
 
     async def serve(self) -> None:
         """Serve until the client leaves or is cut off; then end its session and wait for its requests to end."""
@@ -64,12 +73,13 @@ class Connection:
                 await self._finish(sender)
         finally:
             self._gone = True
+            self._terminal.sessions.lost(self)  # a session that its last request opened after the client had left
             await self._client.close()
             self.ended.set()
 
     def cut(self) -> None:
         """Read no more of this client; what it is still owed is sent if it takes it."""
-        if self._reading is not None:
+        if self._reading is not None and not self._reading.expired():
             self._reading.reschedule(asyncio.get_running_loop().time())
 
     def notify(self, method: str, params: msgspec.Struct) -> None:
@@ -126,9 +136,7 @@ class Connection:
                 rpc.METHOD_NOT_FOUND, "request.unknown_method", "there is no such method", advice="call rpc.discover"
             )
         if method.role not in (None, self.role):
-            if not self._warned:
-                log.warning("call_refused", method=method.name, uid=self.uid, role=self.role)
-                self._warned = True
+            self._group.create_task(self._on_refused(self.uid, method.name), name="api-refused")
             raise RpcError(
                 rpc.APPLICATION_ERROR,
                 "caller.not_allowed",
@@ -234,7 +242,7 @@ class ApiServer:
         self._line_limit_bytes = line_limit_bytes
         self._connections: set[Connection] = set()
         self._by_uid: Counter[int] = Counter()
-        self._strangers: set[int] = set()
+        self._refused: set[tuple[int, str]] = set()
 
     async def serve(self, listener: ClientListener) -> None:
         """Accept clients until cancelled."""
@@ -266,7 +274,7 @@ class ApiServer:
             elif self._by_uid[client.uid] >= MOST_CONNECTIONS:
                 await _turn_away(client, "caller.too_many", f"{MOST_CONNECTIONS} connections are open", retry=True)
             else:
-                await self._serve(Connection(client, role, self._terminal, self._line_limit_bytes))
+                await self._serve(Connection(client, role, self._terminal, self._line_limit_bytes, self._note_refused))
         except Exception as error:  # noqa: BLE001 - the supervised boundary: no client ends the daemon
             log.error("client_failed", uid=client.uid, code=error_code(error), error=error_types(error))
             await client.close()
@@ -282,10 +290,14 @@ class ApiServer:
 
     async def _refuse_stranger(self, client: Client) -> None:
         await _turn_away(client, "caller.unknown", "this user has no role here", retry=False)
-        if client.uid not in self._strangers:
-            self._strangers.add(client.uid)
-            log.warning("caller_unknown", uid=client.uid)
-            await self._terminal.audit.append("caller_refused", actor=f"uid {client.uid}")
+        await self._note_refused(client.uid, "connect")
+
+    async def _note_refused(self, uid: int, what: str) -> None:
+        """Tell what a user was refused, once for each; whoever goes on knocking fills neither log."""
+        if (uid, what) not in self._refused:
+            self._refused.add((uid, what))
+            log.warning("caller_refused", uid=uid, what=what)
+            await self._terminal.audit.note("caller_refused", actor=f"uid {uid}", details={"what": what})
 
 
 async def _turn_away(client: Client, code: str, message: str, *, retry: bool) -> None:

@@ -11,6 +11,7 @@ from devices.errors import DeviceError
 from devices.printer.job import Item, Job, JobResult, Picture, Qr, Text
 from devices.printer.protocol import Align
 from runtime import texts
+from runtime.audit import Audit
 from runtime.journal import Intent, Journal, JournalError, Outcome
 from runtime.messages import (
     CertificateIssue,
@@ -55,10 +56,13 @@ class Printer(Protocol):
         """Print and say what became of it; raises DeviceError when nothing was printed."""
 
 
+Paper = Literal["printed", "not_printed", "unknown"]
+
+
 class CertificateResult(Result, frozen=True, kw_only=True):
     """The answer of `session.request_certificate`. `paper` is never a guess: `unknown` when nobody can know."""
 
-    paper: Literal["printed", "not_printed", "unknown"]
+    paper: Paper
     certificate: str
     number: str | None = None
 
@@ -80,6 +84,7 @@ class CertificateService:
     verifier: Verifier
     printer: Printer
     journal: Journal
+    audit: Audit
     origin: Origin
     seal_key: PublicKey
     answer_seconds: float
@@ -96,14 +101,23 @@ class CertificateService:
             session.citizen()
             transaction = Transaction(self.journal, self.origin)
             number: str | None = None
-            paper: Literal["printed", "not_printed", "unknown"] = "not_printed"
+            paper: Paper = "not_printed"
             refused: Refused | None = None
+            outcome: Outcome = "unknown"
+            code: str | None = INTERRUPTED
             try:
                 certificate = await self._obtain(transaction, session, name)
                 number = certificate.number
+                paper = "unknown"  # until the printer says, also when the session ends meanwhile
                 paper = await self._print(transaction, certificate)
+                outcome, code = "done", None
             except Refused as reason:
-                refused = reason
+                refused, paper = reason, "not_printed"
+                outcome, code = "refused", reason.code
+            finally:
+                about = {"session": session.reference, "transaction": transaction.id, "outcome": outcome, "code": code}
+                about |= {"certificate": name, "number": number, "paper": paper}
+                await self.audit.note("certificate_requested", actor=session.actor, details=about)
             return _result(transaction, name, number, paper, refused)
 
     async def _obtain(self, transaction: Transaction, session: Session, name: str) -> _Certificate:
@@ -205,7 +219,7 @@ def _result(
     transaction: Transaction,
     certificate: str,
     number: str | None,
-    paper: Literal["printed", "not_printed", "unknown"],
+    paper: Paper,
     refused: Refused | None,
 ) -> CertificateResult:
     code = refused.code if refused is not None else None

@@ -8,8 +8,9 @@ import msgspec
 
 from devices.idcard.record import CardRecord
 from runtime import texts
-from runtime.journal import Journal
-from runtime.services.steps import Origin, Refused, Result, Transaction
+from runtime.audit import Audit
+from runtime.journal import Journal, Outcome
+from runtime.services.steps import INTERRUPTED, Origin, Refused, Result, Transaction
 from runtime.session import Session, SessionState
 from vision.verifier import Verification, Verifier
 
@@ -56,6 +57,7 @@ class IdentityService:
     reader: CardReader
     verifier: Verifier
     journal: Journal
+    audit: Audit
     origin: Origin
     card_wait_seconds: float
     check_seconds: float
@@ -69,6 +71,8 @@ class IdentityService:
             session.wipe()
             transaction = Transaction(self.journal, self.origin)
             verification = None
+            outcome: Outcome = "unknown"
+            code: str | None = INTERRUPTED
             try:
                 record = await self._read(transaction, session, guide)
                 deadline = self.check_seconds + FENCE_SECONDS
@@ -76,12 +80,16 @@ class IdentityService:
                     verification = await self._compare(record, guide)
                     _decide(verification)
                 session.verified()
+                outcome, code = "done", None
+                return _result(transaction, verification, record=record)
             except Refused as refused:
+                outcome, code = "refused", refused.code
                 return _result(transaction, verification, refused=refused)
             finally:
                 if session.state is not SessionState.VERIFIED:
                     session.wipe()
-            return _result(transaction, verification, record=record)
+                about = {"session": session.reference, "transaction": transaction.id, "outcome": outcome, "code": code}
+                await self.audit.note("identity_checked", actor=session.actor, details=about)
 
     async def _read(self, transaction: Transaction, session: Session, guide: Guide) -> CardRecord:
         guide("idcard.place_card")

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
+import structlog
 
 from runtime.journal import Journal, JournalError, Outcome
 from runtime.messages import SupervisionEvent
 from runtime.supervisor import error_code
+
+log = structlog.get_logger(__name__)
 
 INTERRUPTED = "operation.interrupted"
 """The code of a step that the end of the session cut short."""
@@ -106,6 +109,9 @@ class Transaction:
         try:
             await self._journal.append(told)
         except JournalError as error:
+            if told.outcome == "unknown":  # a cancellation or a bug is on its way up and goes on
+                log.error("outcome_not_journaled", code=error.code)
+                return
             raise Refused(error.code, str(error), retry=error.retry) from None
 
 

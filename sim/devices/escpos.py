@@ -18,7 +18,7 @@ class Interpreter:
     """Reads ESC/POS; total on any bytes.
 
     What is to be printed is left in `output`, one row a time, None for a cut. Questions and settings that are not
-    about paper (`1D 61`, `1D 72`, `1B 76`, `1D 49`) go to `on_query` with their prefix and argument.
+    about paper (`1B 40`, `1D 61`, `1D 72`, `1B 76`, `1D 49`) go to `on_query` with their prefix and argument.
     """
 
     def __init__(self, width_dots: int, font: Path | None, on_query: Callable[[bytes, int], None]) -> None:
@@ -27,7 +27,7 @@ class Interpreter:
         self._font = Font(font)
         self._on_query = on_query
         self._commands: dict[bytes, tuple[int, Callable[[Arguments], None]]] = {
-            b"\x1b@": (0, lambda _: self.reset()),
+            b"\x1b@": (0, lambda _: self._initialise()),
             b"\x1ba": (1, self._set_align),
             b"\x1bE": (1, self._set_bold),
             b"\x1b!": (1, self._set_mode),
@@ -55,7 +55,7 @@ class Interpreter:
         self.clear()
 
     def reset(self) -> None:
-        """Do ESC @: all settings as after power-on. Chinese mode is on, as in PRC firmware."""
+        """Set all as after power-on. Chinese mode is on, as in PRC firmware."""
         self._align, self._bold, self._size, self._spacing = 0, False, (1, 1), LINE_DOTS
         self._chinese, self._chinese_size = True, (1, 1)
         self._qr, self._qr_module, self._qr_level = b"", 3, "l"
@@ -192,6 +192,10 @@ class Interpreter:
     def _feed(self, dots: int) -> None:
         self._flush()
         self.output.extend([bytes(self._width_dots // 8)] * dots)
+
+    def _initialise(self) -> None:
+        self.reset()
+        self._on_query(b"\x1b@", 0)
 
     def _set_align(self, n: Arguments) -> None:
         self._align = n[0] & 0x0F if n[0] & 0x0F <= 2 else 0

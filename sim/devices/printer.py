@@ -1,7 +1,7 @@
 """A virtual receipt printer: the ESC/POS subset of protocols 3, with the habits that hurt (protocols 3.6).
 
 It acts on real-time commands inside picture data, keeps what it was sent while offline and prints it after the
-refill, and answers GS r only when its turn comes.
+refill, answers GS r only when its turn comes, and ends automatic status at ESC @.
 """
 
 import re
@@ -184,8 +184,10 @@ class VirtualPrinter:
                     self._change(**{cause: True})
 
     def _answer(self, command: bytes, argument: int) -> None:
-        """Answer what waited in the print queue for its turn."""
-        if command == b"\x1da":
+        """Do or answer what waited in the print queue for its turn."""
+        if command == b"\x1b@":
+            self._automatic = False
+        elif command == b"\x1da":
             self._automatic = argument & 0x0E != 0
             if self._automatic:
                 self._say += self.condition.automatic()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from runtime import logs
 from sim.control import serve_control
+from sim.parent import end_with_parent
 from sim.people import Population
 from sim.platform.logic import Platform, PlatformKeys
 from sim.platform.service import serve
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True, help="the broker's TLS port on 127.0.0.1")
     parser.add_argument("--seed", type=int, default=1, help="the population grows from it")
     arguments = parser.parse_args()
+    end_with_parent()
     handler = logs.install()
     store = Store(arguments.database)
     try:

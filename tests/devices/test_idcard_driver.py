@@ -1,6 +1,7 @@
 """The ID-card reader's driver over a good in-memory wire on virtual time (T1, T20)."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from structlog.testing import capture_logs
 
 from devices.idcard import driver
 from devices.idcard.driver import READ_SECONDS
-from devices.idcard.protocol import Command, Status, encode_reply, encode_request
+from devices.idcard.protocol import Command, Damage, Reply, Status, encode_reply, encode_request
 from devices.status import DeviceState, DeviceStatus
 from sim.wire import Fault
 from tests.devices.idcard_rig import CITIZEN, SAM, Rig, check_read, fault_at, on_virtual_time, rig_running, seconds
@@ -173,6 +174,27 @@ async def test_buffers_on_the_way_are_overwritten() -> None:
             await check_read(rig)
     assert {len(buffer) for buffer in buffers} >= {1287, 256, 1024}
     assert not any(map(any, buffers))
+
+
+@on_virtual_time
+async def test_a_card_that_arrives_as_the_read_is_cancelled_is_not_kept() -> None:
+    """T20: a reader that says nothing more must not hold on to what it said last."""
+    async with rig_running() as rig:
+        rig.lay_down()
+        reading = asyncio.create_task(rig.reader.read_card(wait_seconds=60), name="read")
+        arrived = rig.reader._settle
+
+        def cancelled(answer: Reply | Damage | None) -> None:
+            arrived(answer)
+            if isinstance(answer, Reply) and len(answer.data) > 1000:
+                reading.cancel()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rig.reader, "_settle", cancelled)
+            await asyncio.gather(reading, return_exceptions=True)
+        assert reading.cancelled()
+        gc.collect()
+        assert not [held for held in gc.get_objects() if isinstance(held, Reply) and any(held.data)]
 
 
 @on_virtual_time

@@ -8,7 +8,7 @@ import pytest
 
 from devices.config import Printer
 from devices.errors import DeviceError
-from devices.link import LinkLost
+from devices.link import Link, LinkLost
 from devices.printer.driver import ReceiptPrinter
 from devices.printer.job import Feed, Item, JobResult, Picture, Qr, Text
 from devices.status import DeviceState, DeviceStatus
@@ -149,6 +149,22 @@ def test_a_fault_before_the_first_byte(verb: str, cure: str, code: str, state: D
     test()
 
 
+@on_virtual_time
+async def test_a_fault_that_passes_at_once_is_not_forgotten() -> None:
+    """Opened and closed between two looks: nobody knows what the paper became, so it is not called printed (L16)."""
+    async with serving(Bench()) as bench:
+
+        def flap() -> None:
+            bench.printer.open_cover()
+            bench.printer.close_cover()
+            bench.port.nudge()
+
+        asyncio.get_running_loop().call_later(1.0, flap)
+        result = await bench.driver.print_job([PICTURE])
+        assert (result.outcome, result.code) == ("unknown", "printer.cover_open")
+        assert (await bench.driver.print_job(SMALL)).outcome == "printed"
+
+
 @pytest.mark.parametrize(("verb", "cure", "code", "state"), FAULTS)
 def test_a_fault_in_the_middle(verb: str, cure: str, code: str, state: DeviceState) -> None:
     """Unknown, with the reason; what was printed is cut off, the rest never comes (L16)."""
@@ -260,6 +276,43 @@ async def test_unplugged_in_the_middle() -> None:
         assert (await bench.driver.print_job(SMALL)).outcome == "printed"
         assert half.height_dots < 400
         assert len(bench.printer.papers) == 2
+
+
+@on_virtual_time
+async def test_a_port_that_does_not_open_ends_the_life_in_time() -> None:
+    """A device's kernel driver can hang in open(); the next life tries again (rule 4)."""
+
+    async def never(port: str, baud: int) -> Link:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+    driver = ReceiptPrinter(SETTINGS, never, lambda _: None)
+    with pytest.raises(LinkLost):
+        await driver.run(lambda: None)
+    assert asyncio.get_running_loop().time() < 10
+    assert driver.status == DeviceStatus(DeviceState.OFFLINE, "printer.offline")
+
+
+class Literal(VirtualPrinter):
+    """Takes real-time commands inside a picture for picture data, as other firmwares do (protocols 3.6)."""
+
+    def _act(self, command: bytes) -> None:
+        if not self._interpreter._raster_rows:
+            super()._act(command)
+
+
+@on_virtual_time
+async def test_a_picture_that_a_former_process_broke_off() -> None:
+    """The printer still waits for the rest of a band, and swallows whatever comes: the first life ends that."""
+    bench = Bench()
+    bench.port.device = bench.printer = Literal()
+    bench.printer.feed(b"\x1d\x76\x30\x00\x48\x00\x18\x00" + b"\x81" * 100)
+    async with serving(bench):
+        result = await bench.driver.print_job(SMALL)
+        assert result.outcome == "printed"
+        broken, whole = bench.printer.papers
+        assert 0x81 in broken.rows
+        assert whole.height_dots == pytest.approx(result.millimetres / 25.4 * 203)
 
 
 @on_virtual_time

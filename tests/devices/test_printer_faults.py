@@ -183,4 +183,7 @@ def test_on_a_real_pseudo_terminal(tmp_path: Path) -> None:
                 host.plug()
 
     asyncio.run(asyncio.wait_for(story(), 30))
-    assert [marks(paper.rows) for paper in printer.papers] == [{MARKS[0]}, {MARKS[1]}, {MARKS[0]}]
+    first, half, last = (marks(paper.rows) for paper in printer.papers)
+    assert first == last == {MARKS[0]}
+    assert MARKS[1] in half
+    assert MARKS[0] not in half

@@ -18,7 +18,7 @@ WIDTH = 576
 def print_out(job: Sequence[Item], width: int = WIDTH) -> Paper:
     printer = VirtualPrinter(width_dots=width)
     said = b"".join(printer.feed(chunk) for chunk in chunks(job))
-    assert said == b"", "nothing inside a job was taken for a real-time command"
+    assert said == bytes.fromhex("10 00 00 0F"), "automatic status begins, and nothing was taken for a question"
     assert len(printer.papers) + printer.scraps == 1
     assert printer.hanging.height_dots == 0
     return printer.papers[0] if printer.papers else Paper(width, b"")
@@ -84,7 +84,7 @@ def test_the_length_told_is_the_length_printed(job: list[Item], width: int) -> N
 
 def test_a_cut_ends_every_job() -> None:
     assert list(chunks([]))[-1] == bytes.fromhex("1D 56 41 60")
-    assert next(chunks([Feed(1)])) == bytes.fromhex("1B 40")
+    assert next(chunks([Feed(1)])) == bytes.fromhex("1B 40 1D 61 0E")
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ GOLDEN: dict[str, Any] = tomllib.loads((Path(__file__).parent.parent / "vectors/
 
 ENCODED = {
     "initialise": protocol.INIT,
+    "align_left": protocol.align(Align.LEFT),
     "align_centre": protocol.align(Align.CENTRE),
     "align_right": protocol.align(Align.RIGHT),
     "double_size_on": protocol.double_size(on=True),
@@ -34,12 +35,10 @@ ENCODED = {
     "feed_6_lines": protocol.feed_lines(6),
     "feed_24_dots": protocol.feed_dots(24),
     "feed_96_full_cut": protocol.cut(96),
-    "feed_96_partial_cut": protocol.cut(96, partial=True),
-    "recover_retry": protocol.RECOVER_RETRY,
     "recover_clear": protocol.RECOVER_CLEAR,
     "automatic_status": protocol.AUTOMATIC_STATUS_ON,
     "paper_query": protocol.PAPER_QUERY,
-    "real_time_query_4": protocol.real_time_query(4),
+    **{f"real_time_query_{n}": protocol.real_time_query(n) for n in protocol.REAL_TIME_QUERIES},
     "raster_16x2_black": protocol.raster(2, b"\xff" * 4),
     "text_beijing": protocol.text_line("北京市"),
     "qr_a_gov_cn": protocol.qr_code("https://a.gov.cn"),

@@ -68,11 +68,23 @@ def values(card: CardRecord) -> list[PersonalText | PersonalBytes]:
 
 
 class Owner:
+    uid = UI_UID
+
     def __init__(self) -> None:
         self.notices = []
 
     def notify(self, method, params) -> None:
         self.notices.append((method, params))
+
+
+class Noted:
+    """An audit log that remembers what it was told, without a file."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, dict[str, Any]]] = []
+
+    async def note(self, event, *, actor, details=None) -> None:
+        self.lines.append((event, actor, {key: value for key, value in (details or {}).items() if value is not None}))
 
 
 class MemoryClient:

@@ -1,13 +1,28 @@
 """Hostile and clumsy clients: each gets a clear coded error, none ends the daemon or reaches a session (H12, T21)."""
 
+import asyncio
 import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from runtime.api import rpc, server
+from runtime.api.roles import Role
+from runtime.power import PowerError
 from runtime.state import QUEUE_LENGTH
-from tests.runtime.house import CERTIFICATE, OPERATOR_UID, STRANGER_UID, UI_UID, Caller, House, Refusal, tell
+from sim.virtual_time import run
+from tests.runtime.house import (
+    CERTIFICATE,
+    OPERATOR_UID,
+    STRANGER_UID,
+    UI_UID,
+    Caller,
+    House,
+    MemoryClient,
+    Refusal,
+    tell,
+)
 
 
 def test_a_line_of_20_mb_is_refused_and_the_connection_closed(tmp_path, monkeypatch):
@@ -129,14 +144,73 @@ def test_an_operator_reaches_no_session_and_powers_the_host_off_on_the_record(tm
             ("session.request_certificate", {"session": session, "certificate": CERTIFICATE}),
             ("preview.open", {"session": session}),
         ):
-            with pytest.raises(Refusal, match=r"caller\.not_allowed"):
-                await operator.call(method, **params)
+            for _ in range(2):
+                with pytest.raises(Refusal, match=r"caller\.not_allowed"):
+                    await operator.call(method, **params)
+        with pytest.raises(Refusal, match=r"session\.busy"):
+            await operator.call("terminal.power_off")
+        assert house.power.requests == 0
+        await ui.call("session.close", session=session)
         assert await operator.call("terminal.power_off") == {}
         assert house.power.requests == 1
 
     tell(tmp_path, story, monkeypatch)
     events = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
-    assert ("power_off_ordered", f"uid {OPERATOR_UID}") in {(event["event"], event["actor"]) for event in events}
+    assert [(one["event"], one["details"].get("what")) for one in events if one["actor"] == f"uid {OPERATOR_UID}"] == [
+        ("caller_refused", "session.open"),
+        ("caller_refused", "session.close"),
+        ("caller_refused", "session.verify_identity"),
+        ("caller_refused", "session.request_certificate"),
+        ("caller_refused", "preview.open"),
+        ("power_off_ordered", None),
+    ]
+
+
+def test_a_power_off_that_the_host_refuses_is_on_the_record(tmp_path, monkeypatch):
+    async def story(house: House, _ui: Caller) -> None:
+        async def refuse() -> None:
+            raise PowerError("power.refused", "no")
+
+        house.power.power_off = refuse
+        with pytest.raises(Refusal, match=r"power\.refused"):
+            await house.caller(OPERATOR_UID).call("terminal.power_off")
+
+    tell(tmp_path, story, monkeypatch)
+    events = [json.loads(line) for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    told = [(one["event"], one["details"]) for one in events if one["event"].startswith("power")]
+    assert told == [("power_off_ordered", {}), ("power_off_failed", {"code": "power.refused"})]
+
+
+def test_a_client_may_be_cut_off_twice_at_once():
+    """A client that reads nothing is cut off just as the daemon stops."""
+
+    async def main() -> None:
+        async def nothing(_uid: int, _what: str) -> None: ...
+
+        terminal = SimpleNamespace(sessions=SimpleNamespace(lost=lambda _owner: None))
+        connection = server.Connection(MemoryClient(UI_UID), Role.UI, terminal, 4_096, nothing)
+        serving = asyncio.create_task(connection.serve())
+        await asyncio.sleep(1)
+        connection.cut()
+        await asyncio.sleep(0)
+        connection.cut()
+        await serving
+
+    run(main())
+
+
+def test_a_session_opened_by_a_client_that_left_already_does_not_stay(tmp_path, monkeypatch):
+    """Rule 1: the request and the end of the connection arrive together."""
+
+    async def story(house: House, ui: Caller) -> None:
+        other = house.caller()
+        other.ask("session.open")
+        other.hang_up()
+        await other.client.closed.wait()
+        await asyncio.sleep(1)
+        assert (await ui.call("session.open"))["session"]
+
+    tell(tmp_path, story, monkeypatch)
 
 
 def test_a_stranger_is_turned_away_and_audited_once(tmp_path, monkeypatch):

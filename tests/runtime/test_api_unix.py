@@ -161,6 +161,16 @@ async def test_a_silent_preview_client_is_closed(tmp_path, monkeypatch):
         assert await greeted(b"") == b""
 
 
+async def test_a_stranger_at_the_preview_socket_is_refused_and_audited_once(tmp_path):
+    async with board(tmp_path, users=("1234",)):
+        for _ in range(3):
+            with suppress(ConnectionResetError):  # it was closed with bytes unread
+                assert await greeted(b"x\n") == b""
+        audit = (tmp_path / "audit.jsonl").read_text()
+    assert audit.count('"preview_refused"') == 1
+    assert f'"uid {os.getuid()}"' in audit
+
+
 async def test_an_expired_token_is_void(tmp_path, monkeypatch):
     monkeypatch.setattr("runtime.api.preview.TOKEN_SECONDS", 0.0)
     async with board(tmp_path), connected() as ui:

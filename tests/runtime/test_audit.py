@@ -1,5 +1,6 @@
 """The audit log: chained by SM3, whole after a power cut, and changes in it show (H6, H7)."""
 
+import asyncio
 import itertools
 import json
 import sqlite3
@@ -8,7 +9,9 @@ from contextlib import closing
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from runtime import audit as audit_module
 from runtime.audit import Audit, AuditError, verify
 from sim.memory import InlineExecutor
 from transport.sm import sm3
@@ -91,3 +94,29 @@ async def test_a_file_that_cannot_be_written_is_a_coded_error(executor, tmp_path
 
 def test_an_empty_log_verifies():
     assert verify([]) == 0
+
+
+async def test_a_text_from_outside_is_masked_and_shortened_and_nothing_is_left_out(executor, tmp_path):
+    """T22: an issuer that used an identity number as the certificate's number would not put it on the disk."""
+    path = tmp_path / "audit.jsonl"
+    audit = Audit(executor, path, lambda: NOW)
+    await audit.append("x", actor="daemon", details={"number": "990101199001011230", "long": "y" * 99_999, "no": None})
+    await audit.append("x", actor="daemon")
+    lines = path.read_bytes().splitlines()
+    assert json.loads(lines[0])["details"] == {"number": "990*************30", "long": "y" * 999 + "…"}
+    assert verify(lines) == 2
+
+
+async def test_a_line_that_cannot_be_written_is_an_error_in_time_and_a_note_goes_on(tmp_path, monkeypatch):
+    class Stuck:
+        async def run(self, work):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(audit_module, "WRITE_SECONDS", 0.01)
+    audit = Audit(Stuck(), tmp_path / "audit.jsonl", lambda: NOW)
+    with pytest.raises(AuditError) as caught:
+        await audit.append("x", actor="daemon")
+    assert caught.value.code == "audit.write_failed"
+    with capture_logs() as lines:
+        await audit.note("session_ended", actor="uid 1")
+    assert [(line["event"], line["audit_event"]) for line in lines] == [("audit_line_lost", "session_ended")]

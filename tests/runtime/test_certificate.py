@@ -25,7 +25,7 @@ from runtime.services.steps import Origin
 from runtime.session import Session, SessionError
 from sim.memory import InlineExecutor, ScriptedVerifier
 from sim.virtual_time import run
-from tests.runtime.house import CERTIFICATE, PDF, SEAL, Owner, record
+from tests.runtime.house import CERTIFICATE, PDF, SEAL, UI_UID, Noted, Owner, record
 from transport import sm2
 from transport.errors import TransportError
 from transport.payload import Payload
@@ -77,6 +77,7 @@ class Desk:
         self.connection, self.platform, self.printer = connection, platform, printer
         self.verifier = ScriptedVerifier()
         self.journal = Journal(InlineExecutor(connection), lambda: NOW)
+        self.audit = Noted()
         self.session = Session(Owner(), lambda _state: None)
         self.session.keep(record())
         self.session.verified()
@@ -85,12 +86,19 @@ class Desk:
             verifier=self.verifier,
             printer=printer,
             journal=self.journal,
+            audit=self.audit,
             origin=Origin("boot", rig=False, wall_clock=lambda: NOW),
             seal_key=SEAL.public,
             answer_seconds=5.0,
             width_dots=576,
             dots_per_inch=203,
         )
+
+    def noted(self):
+        """What the audit log was told of the only request, without its transaction's id."""
+        ((event, actor, details),) = self.audit.lines
+        assert (event, actor, details["session"]) == ("certificate_requested", f"uid {UI_UID}", self.session.reference)
+        return {name: value for name, value in details.items() if name not in ("session", "transaction")}
 
     async def request(self):
         return await self.service.request(self.session, CERTIFICATE)
@@ -130,6 +138,7 @@ def test_the_paper_carries_caption_pages_qr_and_number():
         assert job[3].text == URL
         assert "N1" in job[4].text
         assert desk.intents() == [("print", "done", None)]
+        assert desk.noted() == {"outcome": "done", "certificate": CERTIFICATE, "number": "N1", "paper": "printed"}
         assert await desk.events() == [
             ("ask_platform", "done", None),
             ("check_seal", "done", None),
@@ -185,6 +194,11 @@ def test_nothing_is_printed_unless_all_is_right(answer, code):
         assert desk.printer.jobs == []
         assert desk.intents() == []
         assert (await desk.events())[-1][1:] == ("refused", code)
+        assert (desk.noted()["outcome"], desk.noted()["code"], desk.noted()["paper"]) == (
+            "refused",
+            code,
+            "not_printed",
+        )
         assert desk.session.citizen().name.reveal() == "张三丰"
 
     stage(story, answer)
@@ -226,6 +240,7 @@ def test_what_became_of_the_paper_is_told_as_it_is(printed, outcome, paper, code
         assert result.number == "N1"
         ((kind, stored, _),) = desk.intents()
         assert (kind, stored) == ("print", state)
+        assert desk.noted()["paper"] == paper
         assert (await desk.events())[-1][:2] == ("print", state)
 
     stage(story, issued(), printed)
@@ -239,6 +254,8 @@ def test_a_cancelled_print_is_journaled_as_unknown():
         printing.cancel()
         await asyncio.gather(printing, return_exceptions=True)
         assert desk.intents() == [("print", "unknown", "operation.interrupted")]
+        noted = {"outcome": "unknown", "code": "operation.interrupted", "paper": "unknown"}
+        assert desk.noted() == noted | {"certificate": CERTIFICATE, "number": "N1"}
 
     stage(story, issued(), "hangs")
 

@@ -62,6 +62,14 @@ def test_every_mistake_is_told_in_one_pass():
     }
 
 
+def test_an_unknown_key_is_told_on_one_line_whatever_its_case():
+    assert mistakes({**GOOD, "NAME": "x", "a\nb\x1b[31m": 1}) == {
+        "NAME": ("no such key", "an unknown key"),
+        "'a\\nb\\x1b[31m'": ("no such key", "an unknown key"),
+    }
+    assert mistakes({"Inner": {}, "name": "x"})["Inner"][0] == "`inner` (did you mean this?)"
+
+
 def test_a_missing_section_names_its_needed_keys():
     assert mistakes({"name": "x"}) == {"inner": ("a section [inner] with port", "nothing")}
 
@@ -88,6 +96,7 @@ def test_a_long_value_is_cut_and_a_secret_one_never_shown():
         (b"a = 1\nb = [1,\n", "line 2", "invalid value"),
         (b"a = 1\na = 2\n", "line 2, column 6", "cannot overwrite a value"),
         (b"a = 1\nb = '\xff'\n", "line 2", "the byte 0xff"),
+        (b"\xef\xbb\xbfa = 1\nb = = 2\n", "line 2, column 5", "invalid value"),
         (b"x", "line 1", "expected '=' after a key in a key/value pair"),
     ],
 )

@@ -95,10 +95,44 @@ def test_the_rig_is_told_beside_other_mistakes():
         ({"idcard": {"port": "tcp://10.0.0.1"}}, "idcard.port"),
         ({"session": {"idle_seconds": 600, "longest_seconds": 60}}, "session.idle_seconds"),
         ({"state_directory": "var"}, "state_directory"),
+        ({"platform": {"host": "mqtts://broker.example.gov.cn"}}, "platform.host"),
+        ({"platform": {"host": "broker.example.gov.cn:8883"}}, "platform.host"),
+        ({"platform": {"host": " "}}, "platform.host"),
+        ({"api": {"socket": "/run/\0"}}, "api.socket"),
+        ({"api": {"ui_users": ["a", "b\0"]}}, "api.ui_users"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(sections, key):
     assert list(refused(changed(**sections))) == [key]
+
+
+def test_what_does_not_fit_together_is_told_beside_other_mistakes():
+    """One run of the check is enough: a wrong type elsewhere hides nothing."""
+    data = changed(
+        api={"socket": "govterm.sock", "operator_users": ["kiosk"]},
+        idcard={"baud": 1},
+        vision={"photo_library": None},
+        session={"idle_seconds": 600, "longest_seconds": "long"},
+    )
+    assert set(refused(data)) == {
+        "api.socket",
+        "api.operator_users",
+        "idcard.baud",
+        "vision.photo_library",
+        "session.longest_seconds",
+    }
+    assert set(refused(changed(api={"operator_users": "kiosk"}, session={"idle_seconds": 300}))) == {
+        "api.operator_users"
+    }
+
+
+@pytest.mark.parametrize("host", ["broker", "10.0.0.1", "::1", "fd00::1:2", "broker_1.example.gov.cn"])
+def test_names_and_addresses_are_hosts(host):
+    assert parse(changed(platform={"host": host})).platform.host == host
+
+
+def test_a_mark_of_byte_order_is_no_mistake():
+    assert parse(b"\xef\xbb\xbf" + EXAMPLE.encode()) == parse(EXAMPLE.encode())
 
 
 def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path):
@@ -125,6 +159,12 @@ def test_the_machine_is_asked_for_users_files_and_directories(tmp_path, monkeypa
         vision={"photo_library": str(tmp_path / "seal.der")},
     )
     assert check_machine(parse(good)) == []
+    both = changed(
+        state_directory=str(tmp_path),
+        api={"ui_users": ["root"], "operator_users": ["0"]},
+        vision={"photo_library": str(tmp_path / "seal.der")},
+    )
+    assert [(mistake.key, mistake.found) for mistake in check_machine(parse(both))] == [("api.operator_users", "'0'")]
     (tmp_path / "terminal.key").unlink()
     bad = parse(
         changed(

@@ -15,7 +15,7 @@ from runtime.services.steps import Origin
 from runtime.session import Session, SessionState
 from sim.memory import MATCH, NO_MATCH, InlineExecutor, ScriptedVerifier
 from sim.virtual_time import run
-from tests.runtime.house import Owner, record, values
+from tests.runtime.house import UI_UID, Noted, Owner, record, values
 from vision.errors import VisionError
 
 NOW = 1_800_000_000.0
@@ -42,16 +42,25 @@ class Desk:
 
     def __init__(self, connection, reader: Reader, verifier) -> None:
         self.journal = Journal(InlineExecutor(connection), lambda: NOW)
+        self.audit = Noted()
         self.session = Session(Owner(), lambda _state: None)
         self.guidance: list[str] = []
         self.service = IdentityService(
             reader=reader,
             verifier=verifier,
             journal=self.journal,
+            audit=self.audit,
             origin=Origin("boot", rig=True, wall_clock=lambda: NOW),
             card_wait_seconds=60.0,
             check_seconds=5.0,
         )
+
+    def noted(self):
+        """Outcome and code as the audit log was told them of the only check."""
+        ((event, actor, details),) = self.audit.lines
+        assert (event, actor) == ("identity_checked", f"uid {UI_UID}")
+        assert set(details) - {"code"} == {"session", "transaction", "outcome"}
+        return details["outcome"], details.get("code")
 
     async def verify(self):
         return await self.service.verify(self.session, self.guidance.append)
@@ -91,6 +100,7 @@ def test_a_match_keeps_the_text_for_the_certificate_and_wipes_the_photo():
         assert card.photo.wiped
         assert not card.name.wiped
         assert desk.session.citizen() is card
+        assert desk.noted() == ("done", None)
         assert desk.guidance == ["idcard.place_card", "face.look_at_camera"]
         events = await desk.events()
         assert [(e.step, e.outcome, e.code, e.rig) for e in events] == [
@@ -125,6 +135,7 @@ def test_a_refused_face_leaves_nothing(answer, code, retry):
         assert all(value.wiped for value in values(card))
         assert desk.session.record is None
         assert desk.session.state is SessionState.OPEN
+        assert desk.noted() == ("refused", code)
         assert [(e.step, e.outcome, e.code) for e in await desk.events()][-1] == ("verify_face", "refused", code)
 
     stage(story, card, script=[answer])
@@ -189,6 +200,7 @@ def test_a_cancelled_check_is_journaled_as_unknown_and_leaves_nothing():
         checking.cancel()
         await asyncio.gather(checking, return_exceptions=True)
         assert checking.cancelled()
+        assert desk.noted() == ("unknown", "operation.interrupted")
         assert all(value.wiped for value in values(card))
         assert [(e.step, e.outcome, e.code) for e in await desk.events()] == [
             ("read_card", "done", None),
@@ -196,6 +208,20 @@ def test_a_cancelled_check_is_journaled_as_unknown_and_leaves_nothing():
         ]
 
     stage(story, card)
+
+
+def test_a_journal_that_cannot_be_written_swallows_no_cancellation():
+    """Rule 4."""
+
+    async def story(desk: Desk) -> None:
+        await desk.fill_disk()
+        checking = asyncio.create_task(desk.verify())
+        await asyncio.sleep(0.5)
+        checking.cancel()
+        await asyncio.gather(checking, return_exceptions=True)
+        assert checking.cancelled()
+
+    stage(story, record())
 
 
 def test_a_journal_that_cannot_be_written_refuses_instead_of_going_on_unrecorded():

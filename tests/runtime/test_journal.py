@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 
+from runtime import journal as journal_module
 from runtime.journal import Journal, JournalError
 from runtime.messages import (
     CATALOGUE,
@@ -77,6 +78,62 @@ async def test_delivered_returns_when_the_platform_has_everything(journal):
     assert not waiting.done()
     await journal.acknowledge(journal.stream, 2)
     await asyncio.wait_for(waiting, 1)
+
+
+async def test_a_receipt_that_comes_while_delivered_looks_is_not_missed(database):
+    class Slow(InlineExecutor):
+        """Answers later than it looks, as the thread on the board does."""
+
+        async def run(self, work):
+            result = await super().run(work)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return result
+
+    journal = Journal(Slow(database), lambda: NOW)
+    await journal.open()
+    await journal.append(event())
+    waiting = asyncio.create_task(journal.delivered())
+    await asyncio.sleep(0)
+    receipt = database.execute("INSERT INTO cursors VALUES (?, 1)", (journal.stream,))
+    assert receipt.rowcount == 1
+    journal._acknowledged.set()
+    await asyncio.wait_for(waiting, 1)
+
+
+async def test_old_receipted_records_and_settled_intents_go_and_the_sequence_goes_on(journal, database, monkeypatch):
+    """L28: the journal does not grow for ever; I6: no sequence is ever used twice."""
+    monkeypatch.setattr(journal_module, "KEPT", 3)
+    forgotten = await journal.open_intent("charge", "f" * 16)
+    for number in range(10):
+        await journal.close_intent(await journal.open_intent("print", str(number)), "done", None, event())
+
+    def kept():
+        return [sequence for (sequence,) in database.execute("SELECT sequence FROM records ORDER BY 1")]
+
+    assert kept() == list(range(1, 11)), "what the platform does not have stays"
+    await journal.acknowledge(journal.stream, 5)
+    assert kept() == list(range(6, 11))
+    await journal.acknowledge(journal.stream, 10)
+    assert kept() == [8, 9, 10]
+    assert await journal.append(event()) == 11
+    assert await journal.open_intents("charge") == [forgotten]
+    assert database.execute("SELECT count(*) FROM intents WHERE state <> 'open'").fetchone() == (3,)
+    again = Journal(InlineExecutor(database), lambda: NOW)
+    await again.open()
+    assert await again.append(event()) == 12
+    assert [record.sequence for record in await again.unacknowledged(again.stream, 0, 9)] == [11, 12]
+
+
+async def test_a_disk_that_never_answers_is_a_coded_error_in_time(database, monkeypatch):
+    class Stuck(InlineExecutor):
+        async def run(self, work):
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(journal_module, "ANSWER_SECONDS", 0.01)
+    with pytest.raises(JournalError) as stuck:
+        await Journal(Stuck(database), lambda: NOW).append(event())
+    assert (stuck.value.code, stuck.value.retry) == ("journal.write_failed", True)
 
 
 async def test_personal_messages_are_refused_and_leave_no_trace(journal, database):

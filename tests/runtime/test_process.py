@@ -147,9 +147,11 @@ def test_every_mistake_is_told_and_nothing_starts(files):
 
 
 def test_a_key_that_is_missing_or_broken_is_told(files):
+    files.trust.identity_key.chmod(0o600)
     files.trust.identity_key.write_bytes(b"not a key")
     code, lines = finished(files, "--rig")
     assert (code, lines[-1]["event"], lines[-1]["code"]) == (70, "daemon_failed", "sm2.bad_key")
+    assert lines[-1]["advice"]
     files.trust.identity_key.unlink()
     code, lines = finished(files, "--rig")
     assert (code, lines[-1]["key"]) == (78, "platform.identity_key_file")

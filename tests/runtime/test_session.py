@@ -9,11 +9,11 @@ from runtime import session as sessions_module
 from runtime.session import SessionError, Sessions, SessionState
 from sim.memory import ScriptedVerifier
 from sim.virtual_time import run
-from tests.runtime.house import Owner, record, values
+from tests.runtime.house import UI_UID, Noted, Owner, record, values
 from vision.errors import VisionError
 
 
-def stage(story, *, idle: float = 90.0, longest: float = 1200.0, verifier=None):
+def stage(story, *, idle: float = 90.0, longest: float = 1200.0, verifier=None, audit=None):
     """Run a story with a Sessions on virtual time; return the states it told."""
     states = []
 
@@ -22,6 +22,7 @@ def stage(story, *, idle: float = 90.0, longest: float = 1200.0, verifier=None):
             keeper = Sessions(
                 group,
                 verifier or ScriptedVerifier(),
+                audit or Noted(),
                 idle_seconds=idle,
                 longest_seconds=longest,
                 on_state=states.append,
@@ -249,3 +250,23 @@ def test_a_daemon_that_stops_opens_no_session():
             keeper.open(Owner())
 
     stage(story)
+
+
+def test_opening_and_ending_are_in_the_audit_log_under_a_random_id_that_opens_nothing():
+    """H6: a trail of sessions; the session's own id, a secret of its connection, is not in it."""
+    audit = Noted()
+
+    async def story(keeper: Sessions) -> None:
+        session = keeper.open(Owner())
+        assert keeper.occupied
+        session.request_end("client_lost")
+        await session.gone.wait()
+        assert not keeper.occupied
+        about = {"session": session.reference}
+        assert audit.lines == [
+            ("session_opened", f"uid {UI_UID}", about),
+            ("session_ended", f"uid {UI_UID}", about | {"reason": "client_lost"}),
+        ]
+        assert session.id not in str(audit.lines)
+
+    stage(story, audit=audit)

@@ -46,8 +46,19 @@ def test_one_citizen_is_served_end_to_end(tmp_path, monkeypatch):
 
     tell(tmp_path, story, monkeypatch)
     lines = (tmp_path / "audit.jsonl").read_bytes().splitlines()
-    assert verify(lines) == 2
-    assert [json.loads(line)["event"] for line in lines] == ["daemon_started", "daemon_stopped"]
+    assert verify(lines) == 6
+    trail = [json.loads(line) for line in lines]
+    assert [one["event"] for one in trail] == [
+        "daemon_started",
+        "session_opened",
+        "identity_checked",
+        "certificate_requested",
+        "session_ended",
+        "daemon_stopped",
+    ]
+    assert len({one["details"]["session"] for one in trail[1:5]}) == 1
+    assert trail[3]["details"]["paper"] == "printed"
+    assert trail[4]["details"]["reason"] == "closed"
 
 
 def test_nothing_personal_reaches_the_journal_or_the_audit_log(tmp_path, monkeypatch):
@@ -149,6 +160,26 @@ def test_a_lost_client_ends_and_wipes_its_session(tmp_path, monkeypatch):
         assert house.verifier.wiped == 1
         assert house.rows("SELECT count(*) FROM records")[0][0] == 1
         assert (await other.call("session.open"))["session"] != session
+
+    tell(tmp_path, story, monkeypatch)
+
+
+def test_a_card_left_lying_after_a_refusal_must_be_lifted_and_the_citizen_is_told_so(tmp_path, monkeypatch):
+    """A reader does not find a card again that it has read, and cannot know that it lies there (protocols 1.9)."""
+
+    async def story(house: House, ui: Caller) -> None:
+        house.verifier.script.append(NO_MATCH)
+        house.place_card()
+        session = (await ui.call("session.open"))["session"]
+        assert (await ui.call("session.verify_identity", session=session))["code"] == "face.no_match"
+        ui.notices.clear()
+        answer = await ui.call("session.verify_identity", session=session)
+        guidance = [(params["code"], params["text"]) for method, params in ui.notices if method == "session.guidance"]
+        assert guidance == [("idcard.place_card", "请将身份证放在读卡区；如已放置，请拿起后重新放置。")]
+        assert answer["code"] == "idcard.no_card"
+        assert "请拿起后重新放置" in answer["text"]
+        house.place_card()
+        assert (await ui.call("session.verify_identity", session=session))["outcome"] == "done"
 
     tell(tmp_path, story, monkeypatch)
 

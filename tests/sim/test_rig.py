@@ -113,9 +113,11 @@ async def test_it_starts_obeys_and_leaves_nothing(files: RigFiles, prepared: ass
             await rig.do("platform", "slow", seconds=-1)
         await rig.do("platform", "slow", seconds=0.5)
         assert (await rig.do("platform", "summary"))["grants"] == 0
-        for verb in ("stop", "stop", "start", "start"):
-            await rig.do("broker", verb)
-        assert "sim.broker" in " ".join(children().values())
+        for part in ("broker", "platform"):
+            for verb, runs in (("stop", False), ("stop", False), ("start", True), ("start", True)):
+                await rig.do(part, verb)
+                assert (f"sim.{part}" in " ".join(children().values())) is runs
+        assert (await rig.do("platform", "summary"))["grants"] == 0
     assert children() == before
     left = {path.name for path in files.directory.iterdir()}
     assert left == {"rig.toml", "govterm.toml", "trust", "state", "paper", "platform.db", "platform.log"}

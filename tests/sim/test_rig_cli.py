@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,8 @@ def test_a_rig_is_made_started_asked_and_stopped(directory: Path) -> None:
         assert (placed.returncode, placed.stdout, placed.stderr) == (0, "null\n", "")
         summary = govterm("rig", "do", "platform", "summary", "--config", config)
         assert json.loads(summary.stdout)["records"] == 0
+        summary = govterm("rig", "--config", config, "do", "platform", "summary")
+        assert json.loads(summary.stdout)["records"] == 0
         refused = govterm("rig", "do", "camera", "shout", "--config", config)
         assert refused.returncode == 1
         assert "no such verb; there are show" in refused.stderr
@@ -94,12 +97,45 @@ def test_no_rig_is_said(tmp_path: Path) -> None:
     assert "govterm rig init" in done.stderr
 
 
+def still_there(below: dict[int, str]) -> dict[int, str]:
+    """Return those of `below` that did not end, with their states."""
+    found = {}
+    for pid in below:
+        with suppress(FileNotFoundError):
+            found[pid] = Path(f"/proc/{pid}/stat").read_text()
+    return found
+
+
+@pytest.mark.parametrize("ending", [signal.SIGHUP, signal.SIGKILL])
+def test_a_rig_that_loses_its_terminal_or_is_killed_leaves_nothing_running(
+    directory: Path, ending: signal.Signals
+) -> None:
+    govterm("rig", "init", directory)
+    with subprocess.Popen(
+        [GOVTERM, "rig", "--config", directory / "rig.toml"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as rig:
+        assert rig.stdout is not None
+        assert rig.stdout.readline().startswith("rig")
+        below = children(rig.pid)
+        rig.send_signal(ending)
+        rig.communicate(timeout=DEADLINE_SECONDS)
+    assert len(below) == 2
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while still_there(below):
+        assert time.monotonic() < deadline, still_there(below)
+        time.sleep(0.05)
+
+
 def test_a_demo_that_is_stopped_leaves_nothing_running(directory: Path) -> None:
+    log = directory / "daemon.log"
     with subprocess.Popen(
         [GOVTERM, "demo", "--once", "--keep", directory], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as demo:
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while not (directory / "govterm.sock").exists():
+        while not (log.exists() and "daemon_ready" in log.read_text()):
             assert time.monotonic() < deadline
             assert demo.poll() is None
             time.sleep(0.05)
@@ -108,8 +144,53 @@ def test_a_demo_that_is_stopped_leaves_nothing_running(directory: Path) -> None:
         demo.send_signal(signal.SIGTERM)
         _, errors = demo.communicate(timeout=DEADLINE_SECONDS)
     assert (demo.returncode, errors) == (130, "govterm: stopped\n")
-    assert not any(Path("/proc", str(pid)).exists() for pid in below)
+    assert still_there(below) == {}
     assert not list(directory.glob("*.sock"))
+
+
+def test_a_demo_left_up_ends_at_once_at_the_second_signal(directory: Path) -> None:
+    with subprocess.Popen(
+        [GOVTERM, "demo", "--keep", directory],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    ) as demo:
+        assert demo.stdout is not None
+        assert any("Ctrl-C stops everything" in line for line in demo.stdout)
+        below = children(demo.pid)
+        (daemon,) = [pid for pid, command in below.items() if "-m runtime" in command]
+        os.kill(daemon, signal.SIGSTOP)
+        demo.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not pending(daemon) & (1 << (signal.SIGTERM - 1)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        demo.send_signal(signal.SIGTERM)
+        _, errors = demo.communicate(timeout=DEADLINE_SECONDS)
+    assert (demo.returncode, errors) == (130, "govterm: stopped\n")
+    assert still_there(below) == {}
+
+
+def pending(pid: int) -> int:
+    """Return the signals that wait for a process, as a mask."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("\nShdPnd:\t")[1].split("\n")[0], 16)
+
+
+def test_without_the_extra_it_is_named() -> None:
+    """As where the wheel was installed without `[rig]`: no traceback."""
+    for package in ("fpdf", "iotcore", "PIL", "segno"):
+        program = f"import sys; sys.modules[{package!r}] = None; import runtime.cli; runtime.cli.main()"
+        for command in ("demo", "rig"):
+            done = subprocess.run(
+                [sys.executable, "-c", program, command],
+                capture_output=True,
+                text=True,
+                timeout=DEADLINE_SECONDS,
+                check=False,
+            )
+            assert (done.returncode, done.stdout) == (69, "")
+            assert done.stderr.startswith(f"govterm: `{command}` needs the extra `rig`, {package} is missing"), done
 
 
 def test_a_directory_in_use_is_not_overwritten(directory: Path) -> None:

@@ -102,6 +102,7 @@ class FakePlatform:
     grants: str = "granted"  # or silent, refused, forged, stale_first, garbage_first
     key_seconds: int = 86_400
     receipts: bool = True
+    has_keys: bool = False
     receipt_ahead: int = 0
     answer: Callable[[wire.Call], list[tuple[float, bytes]]] = lambda call: [(0.0, b"answer to " + call.body)]
     calls: list[wire.Call] = field(default_factory=list)
@@ -112,6 +113,8 @@ class FakePlatform:
 
     def take(self, message: Message, send: Callable[[Message], None]) -> None:
         match message.topic.removeprefix(wire.topic(TERMINAL, "up", "")):
+            case "call" | "record" if not self.has_keys:
+                pass
             case "presence":
                 self.presence.append(wire.decode(message.body, wire.Presence))
             case "grant":
@@ -150,6 +153,7 @@ class FakePlatform:
         grant, keys = build_grant(received.request, signing, int(START) + self.key_seconds)
         self.secrets += [bytes(keys.up), bytes(keys.down)]
         self._sealer, self._opener = keys.platform_ends()
+        self.has_keys = True
         if self.grants == "stale_first":
             self.say_raw(send, "grant", build_refusal(bytes(16), SIGNING, "terminal.unknown", retry=False))
         if self.grants == "garbage_first":

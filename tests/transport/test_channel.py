@@ -4,6 +4,7 @@ import asyncio
 import functools
 import os
 
+import msgspec
 import pytest
 
 from sim import virtual_time
@@ -419,6 +420,57 @@ async def test_a_broker_that_hangs_later_ends_the_life():
         assert error.code == "platform.no_answer", "it may have left: the outcome is unknown"
         await asyncio.wait([life], timeout=10)
         assert life.exception().code == "line.down"
+
+
+@on_virtual_time
+async def test_a_platform_that_lost_its_keys_is_asked_for_new_ones():
+    """It restarted behind a broker that stayed: the line looks well, and no record is ever receipted."""
+    rig = Rig()
+    async with rig.life() as life:
+        await asyncio.sleep(1_000)
+        rig.platform.has_keys = False
+        rig.log.append("supervision")
+        await asyncio.wait([life], timeout=20)
+        assert _now() == pytest.approx(1_015, abs=0.1)
+        assert (life.exception().code, life.exception().retry) == ("platform.no_answer", True)
+    async with rig.life():
+        await until(lambda: rig.log.acknowledged["supervision"] == 1)
+    assert rig.states == [(True, None), (False, "platform.no_answer"), (True, None), (False, None)]
+    assert rig.uplink.open == 0
+
+
+@on_virtual_time
+async def test_calls_that_are_not_answered_end_the_life_of_their_keys():
+    rig = Rig()
+    async with rig.life() as life:
+        rig.platform.has_keys = False
+        assert (await _call_fails(rig)).code == "platform.no_answer"
+        await asyncio.wait([life], timeout=20)
+        assert life.exception().code == "platform.no_answer"
+    async with rig.life():
+        assert (await _call(rig)).body
+
+
+@on_virtual_time
+async def test_a_line_that_is_asked_nothing_or_hears_anything_lives_on():
+    rig = Rig()
+    rig.platform.answer = lambda _call: [(4.9, b"late")]
+    async with rig.life() as life:
+        await asyncio.sleep(3_600)
+        rig.platform.receipts = False
+        rig.log.append("supervision")
+        for number in range(10):
+            assert (await _call(rig, bytes([number]) * 16)).body == b"late"
+        assert not life.done()
+
+
+@on_virtual_time
+async def test_a_call_may_take_as_long_as_the_platform_is_given():
+    rig = Rig(settings=msgspec.structs.replace(SETTINGS, answer_seconds=60.0))
+    rig.platform.answer = lambda _call: [(50.0, b"slow")]
+    async with rig.life():
+        assert (await _call(rig, deadline_seconds=60.0)).body == b"slow"
+    assert len(rig.platform.calls) == 1
 
 
 @on_virtual_time

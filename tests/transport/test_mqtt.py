@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,10 @@ def trust(tmp_path_factory) -> Trust:
 
 
 @pytest.fixture(autouse=True)
-async def no_threads_left():
-    """aiomqtt connects in the loop's executor, which a program shuts down with its loop."""
+async def servers_hang_up():
+    """A test's own server notices a little later that its client has gone."""
     yield
-    await asyncio.get_running_loop().shutdown_default_executor()
+    await asyncio.sleep(0.05)
 
 
 def _terminal(trust: Trust, port: int, host: str = "127.0.0.1") -> MqttUplink:
@@ -169,7 +170,7 @@ async def test_a_broker_that_is_not_there_is_lost(trust):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    assert "refused" in str(await _lost(_terminal(trust, port)))
+    assert "Connect call failed" in str(await _lost(_terminal(trust, port)))
 
 
 async def test_a_name_that_does_not_resolve_is_lost(trust):
@@ -273,6 +274,105 @@ async def test_a_cancelled_connect_that_succeeds_late_leaves_nothing_open(trust)
             await joined.wait()
             ended = await asyncio.gather(*pumps)
     assert ended == [None, None], "both ways ended while the broker was up"
+
+
+@contextlib.asynccontextmanager
+async def _saying(trust: Trust, said: bytes):
+    """A broker that says these bytes after CONNECT and SUBSCRIBE, and then nothing; gives its port."""
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(trust.broker_certificate, trust.broker_key)
+    served: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(writer)
+        for reply in (b"\x20\x02\x00\x00", b"\x90\x03\x00\x01\x01" + said):
+            assert await reader.read(65_536)
+            writer.write(reply)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls) as server:
+        yield server.sockets[0].getsockname()[1]
+        for writer in served:
+            writer.transport.abort()
+
+
+async def test_a_packet_larger_than_the_wire_format_allows_ends_the_connection(trust):
+    """A broker announces 268 MB: nothing is kept for it."""
+    largest = 1_048_576 - 5  # topic and packet identifier
+    for announced, is_taken in ((b"\x80\x80\x40", True), (b"\x81\x80\x40", False), (b"\xff\xff\xff\x7f", False)):
+        said = b"\x32" + announced + b"\x00\x01x\x00\x01" + bytes(largest)
+        async with (
+            _saying(trust, said) as port,
+            asyncio.timeout(10),
+            _terminal(trust, port).connect(["x"], WILL) as connection,
+        ):
+            if is_taken:
+                assert len((await connection.receive()).body) == largest
+            else:
+                with pytest.raises(UplinkLost):
+                    await connection.receive()
+
+
+async def test_a_resolver_that_hangs_holds_up_nobody(trust, monkeypatch):
+    """The lookup cannot be stopped: connecting ends without it, in time, cancelled or not."""
+    monkeypatch.setattr(mqtt, "TIMEOUT_SECONDS", 0.5)
+    released, lookups = threading.Event(), []
+
+    def hang(*_: object, **__: object) -> list[object]:
+        lookups.append(threading.current_thread())
+        released.wait(10)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    loop = asyncio.get_running_loop()
+    try:
+        uplink, started = _terminal(trust, 8883, host="broker.example"), loop.time()
+        await _lost(uplink)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1), uplink.connect(["x"], WILL):
+                pass
+        assert loop.time() - started < 1
+        assert len(lookups) == 2
+        assert all(thread.daemon for thread in lookups), "nor the end of the process"
+    finally:
+        released.set()
+        for thread in lookups:
+            thread.join()
+
+
+async def test_a_broker_whose_handshake_drips_is_lost_in_time(trust, monkeypatch):
+    """A byte now and then keeps no deadline away."""
+    monkeypatch.setattr(mqtt, "TIMEOUT_SECONDS", 0.5)
+
+    hung_up = asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            writer.write(b"\x16\x03\x03\x10\x00")
+            while True:
+                writer.write(b"\x02")
+                await writer.drain()
+                await asyncio.sleep(0.1)
+        writer.transport.abort()
+        hung_up.set()
+
+    loop = asyncio.get_running_loop()
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server, asyncio.timeout(5):
+        started = loop.time()
+        assert "timed out" in str(await _lost(_terminal(trust, server.sockets[0].getsockname()[1])))
+        assert loop.time() - started < 1
+        await hung_up.wait()
+
+
+async def test_the_next_address_of_a_name_is_tried(trust, monkeypatch):
+    async with broker_process(trust.ca.parent) as (_, port):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            dead = probe.getsockname()[1]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", number)) for number in (dead, port)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        async with _terminal(trust, 8883, host="localhost").connect(["x"], WILL) as connection:
+            await connection.publish(Message("x", b"here"))
+            assert (await connection.receive()).body == b"here"
 
 
 @pytest.mark.parametrize("missing", ["ca_file", "certificate_file", "private_key_file"])

@@ -1,7 +1,10 @@
 """The camera's thread and its faults (vision/camera.py)."""
 
+import contextlib
+import gc
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,6 +84,48 @@ def test_a_lost_camera_is_told_of() -> None:
         with pytest.raises(VisionError) as caught:
             feed.newer(1e12, 5)
         assert (caught.value.code, caught.value.retry, feed.failed) == ("camera.lost", True, True)
+
+
+def test_a_lost_camera_holds_on_to_no_picture() -> None:
+    """T20: an error's traceback holds the local variables of all that it passed, and the feed holds the error."""
+
+    class Lost:
+        def read(self) -> Image:
+            raise OSError("gone")
+
+        def close(self) -> None: ...
+
+    feed = CameraFeed(Lost)
+
+    def ask(feed: CameraFeed) -> "weakref.ref[Image]":
+        photo = picture(2)
+        with contextlib.suppress(VisionError):
+            feed.newer(1e12, 5)
+        return weakref.ref(photo)
+
+    gc.disable()
+    try:
+        assert ask(feed)() is None, "what the one who asked held"
+        assert feed.failed
+        feed._thread.join()
+        given_up = weakref.ref(feed)
+        del feed
+        assert given_up() is None, "the feed and what it held"
+    finally:
+        gc.enable()
+
+
+def test_a_repeated_picture_is_no_new_frame() -> None:
+    """T9: a camera about to freeze must not be counted as three good frames."""
+    played = Played(itertools.chain([picture(1)] * 3, itertools.repeat(picture(2))))
+    with feeding(played) as feed:
+        played.go.release()
+        first = feed.newer(0.0, 5)
+        assert first is not None
+        played.go.release(2)
+        assert feed.newer(first.taken_at, 0.1) is None
+        played.go.release()
+        assert feed.newer(first.taken_at, 5) is not None
 
 
 @pytest.mark.parametrize(("still", "code"), [(picture(9), "camera.frozen"), (np.zeros((4, 4, 3), np.uint8), None)])

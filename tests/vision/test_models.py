@@ -114,6 +114,20 @@ def test_prepares_the_pinned_bytes_again(model_directory: Path, tmp_path: Path, 
     assert (tmp_path / "manifest.toml").read_text().count("prepared_sha256 =") == 2
 
 
+def test_preparation_that_gives_other_bytes_stores_nothing(
+    model_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As another onnx might: what it wrote would not be the file that the thresholds belong to."""
+    fetch(read_manifest().detector.container, model_directory / "wheels")
+    (tmp_path / "wheels").symlink_to(model_directory / "wheels")
+    monkeypatch.setattr("vision.folding.fold", lambda *_: b"other bytes")
+    with pytest.raises(VisionError) as caught:
+        prepare(tmp_path)
+    assert (caught.value.code, caught.value.retry) == ("model.damaged", False)
+    assert "onnx of uv.lock" in caught.value.advice
+    assert [path.name for path in tmp_path.iterdir()] == ["wheels"]
+
+
 def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(VisionError) as caught:
