@@ -167,4 +167,4 @@ class CameraFeed:
 
 def _same(picture: Image, previous: Image) -> bool:
     """Whether two frames are one picture; a flat one (covered lens, clipped) says nothing about the camera."""
-    return np.array_equal(picture, previous) and picture.min() != picture.max()
+    return np.array_equal(picture, previous) and bool(np.any(picture != picture.flat[0]))
