@@ -13,3 +13,7 @@ class DeviceError(Exception):
         self.code = code
         self.retry = retry
         self.advice = advice
+
+
+class WrongDevice(DeviceError):
+    """Not the device that this terminal was given: `kind.wrong_device` or `kind.swapped`. A hand must mend it."""

@@ -1,4 +1,4 @@
-"""The in-memory forms of the five seams: links, uplink, verifier, journal executor and power (rule 5).
+"""The in-memory forms of the six seams: links, hot-plug, uplink, verifier, journal executor and power (rule 5).
 
 None of them owns a socket, a thread, a process or a clock of its own: they run on virtual time.
 """
@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import replace
 from typing import TypeVar
 
+from devices.hotplug import HotplugListener, Plugged, Unplugged, UsbPort
 from devices.link import LinkLost
 from sim.wire import Faults, Verbs, VirtualDevice
 from transport.uplink import Message, UplinkLost
@@ -25,7 +26,7 @@ class MemoryPort:
     """A virtual device on an in-memory wire; `sim.pty.PtyHost` is the same on a real one.
 
     `chunk_bytes` splits what the device says (1: a byte at a time); `latency_seconds` pass on the loop's clock
-    before each reply.
+    before each reply. Once `set_baud` gave the device a line rate, it hears only a terminal at that rate.
     """
 
     def __init__(self, device: VirtualDevice, *, latency_seconds: float = 0.0, chunk_bytes: int | None = None) -> None:
@@ -35,12 +36,19 @@ class MemoryPort:
         self.chunk_bytes = chunk_bytes
         self.plugged = True
         self.opened = 0
+        self._baud: int | None = None
         self._link: MemoryLink | None = None
 
     @property
     def verbs(self) -> Verbs:
         """What can be done to the wire by hand, for the rig's control socket."""
-        return {"plug": self.plug, "unplug": self.unplug, "fault": self.faults.add, "mend": self.faults.clear}
+        return {
+            "plug": self.plug,
+            "unplug": self.unplug,
+            "fault": self.faults.add,
+            "mend": self.faults.clear,
+            "set_baud": self.set_baud,
+        }
 
     def plug(self) -> None:
         """Put the device on its wire; plugging twice is nothing."""
@@ -53,14 +61,18 @@ class MemoryPort:
             self._link.lose()
             self._link = None
 
-    def open(self) -> "MemoryLink":
+    def set_baud(self, baud: int) -> None:
+        """Let the device speak at this rate from now on, and hear nothing at any other."""
+        self._baud = baud
+
+    def open(self, baud: int) -> "MemoryLink":
         """Return the only link to the device; raise LinkLost when it is unplugged or open already."""
         if not self.plugged:
             raise LinkLost("no such device")
         if self._link is not None:
             raise LinkLost("the port is open already")
         self.opened += 1
-        self._link = MemoryLink(self)
+        self._link = MemoryLink(self, baud)
         return self._link
 
     def release(self, link: "MemoryLink") -> None:
@@ -74,7 +86,10 @@ class MemoryPort:
 
     def hear(self, data: bytes) -> None:
         """Give the terminal's bytes to the device and send its answer on the way."""
-        reply, link = self.device.feed(data), self._link
+        link = self._link
+        if link is not None and self._baud not in {None, link.baud}:
+            return
+        reply = self.device.feed(data)
         if not reply or link is None:
             return
         arrival = self.faults.apply(reply)
@@ -92,7 +107,8 @@ class MemoryPort:
 class MemoryLink:
     """A Link to a virtual device."""
 
-    def __init__(self, port: MemoryPort) -> None:
+    def __init__(self, port: MemoryPort, baud: int) -> None:
+        self.baud = baud
         self._port = port
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._lost = False
@@ -134,11 +150,49 @@ class MemoryLinks:
     def __init__(self, ports: Mapping[str, MemoryPort]) -> None:
         self.ports = dict(ports)
 
-    async def __call__(self, port: str, baud: int) -> MemoryLink:  # noqa: ARG002 - a memory wire has no line rate
+    async def __call__(self, port: str, baud: int) -> MemoryLink:
         """Open `port`; raise LinkLost when there is none, when it is unplugged or open already."""
         if port not in self.ports:
             raise LinkLost(f"no port {port}")
-        return self.ports[port].open()
+        return self.ports[port].open(baud)
+
+
+class MemoryHotplug:
+    """A Hotplug without udev: ports are plugged in and out by hand."""
+
+    def __init__(self) -> None:
+        self.ports: dict[str, UsbPort] = {}
+        self._on_change: HotplugListener | None = None
+
+    def find(self, name: str) -> UsbPort | None:
+        """Return the port of that name, None when it is not plugged in."""
+        return next((port for port in self.ports.values() if port.is_named(name)), None)
+
+    def plug(self, port: UsbPort) -> None:
+        """Let a port come; the same one twice is nothing."""
+        if self.ports.get(port.node) != port:
+            self.ports[port.node] = port
+            if self._on_change is not None:
+                self._on_change(Plugged(port))
+
+    def unplug(self, name: str) -> None:
+        """Let a port go; one that is not there is nothing."""
+        port = self.find(name)
+        if port is not None:
+            del self.ports[port.node]
+            if self._on_change is not None:
+                self._on_change(Unplugged(port))
+
+    async def run(self, ready: Callable[[], None], on_change: HotplugListener) -> None:
+        """Tell what is plugged in, then each change, until cancelled."""
+        for port in self.ports.values():
+            on_change(Plugged(port))
+        self._on_change = on_change
+        ready()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._on_change = None
 
 
 class MemoryUplink:

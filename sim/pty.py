@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import termios
 import tty
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +26,9 @@ class PtyHost:
     A PTY ignores the line rate, so the host paces both directions: `bytes * 10 / baud` seconds. It lives on the
     event loop by callbacks alone: call `plug` and `unplug` from a coroutine, or use it as a context manager there.
 
-    `latency_seconds` pass before each reply. With `dribble` set, bytes come one at a time, 50 ms apart.
+    `latency_seconds` pass before each reply. With `dribble` set, bytes come one at a time, 50 ms apart. With `frozen`
+    set, the device neither hears nor speaks, and its port stays. Once `set_baud` gave the device a line rate of its
+    own, it hears only a terminal that set its line to that rate.
     """
 
     def __init__(self, device: VirtualDevice, path: Path, *, baud: int = 115_200, latency_seconds: float = 0.0) -> None:
@@ -33,14 +36,24 @@ class PtyHost:
         self.path = path
         self.faults = Faults()
         self.dribble = False
+        self.frozen = False
         self._seconds_per_byte = _BITS_PER_BYTE / baud
+        self._speed: int | None = None
         self._latency = latency_seconds
         self._line: _Line | None = None
 
     @property
     def verbs(self) -> Verbs:
         """What can be done to the wire by hand, for the rig's control socket."""
-        return {"plug": self.plug, "unplug": self.unplug, "fault": self.faults.add, "mend": self.mend}
+        return {
+            "plug": self.plug,
+            "unplug": self.unplug,
+            "fault": self.faults.add,
+            "slow_dribble": self.slow_dribble,
+            "freeze": self.freeze,
+            "mend": self.mend,
+            "set_baud": self.set_baud,
+        }
 
     @property
     def plugged(self) -> bool:
@@ -70,16 +83,38 @@ class PtyHost:
             self._line.close()
             self._line = None
 
+    def slow_dribble(self) -> None:
+        """Let what the device says come a byte at a time, 50 ms apart, until `mend`."""
+        self.dribble = True
+
+    def freeze(self) -> None:
+        """Let the device neither hear nor speak until `mend`."""
+        self.frozen = True
+
     def mend(self) -> None:
-        """End all faults of the wire, the dribble too."""
+        """End all faults of the wire, dribble and freeze too."""
         self.faults.clear()
-        self.dribble = False
+        self.dribble = self.frozen = False
+
+    def set_baud(self, baud: int) -> None:
+        """Let the device speak at this rate from now on, and hear nothing at any other.
+
+        Raises ValueError for a rate that no serial line has.
+        """
+        speed = getattr(termios, f"B{baud}", None)
+        if not isinstance(speed, int) or baud <= 0:
+            raise ValueError(f"no serial line has {baud} bit/s")
+        self._speed, self._seconds_per_byte = speed, _BITS_PER_BYTE / baud
+        if self._line is not None:
+            self._line.seconds_per_byte = self._seconds_per_byte
 
     def nudge(self) -> None:
         """Let the device say what it wants to say by itself; call it after a verb of the device."""
         self._heard(b"")
 
     def _heard(self, data: bytes) -> None:
+        if self.frozen or (self._line is not None and self._speed not in {None, self._line.speed}):
+            return
         reply = self.device.feed(data)
         if self._line is None or not reply:
             return
@@ -101,7 +136,7 @@ class _Line:
     """Both ends of an open PTY; `heard` gets what the terminal wrote, after the time that takes on a wire."""
 
     def __init__(self, seconds_per_byte: float, heard: Callable[[bytes], None]) -> None:
-        self._seconds_per_byte = seconds_per_byte
+        self.seconds_per_byte = seconds_per_byte
         self._heard = heard
         self._loop = asyncio.get_running_loop()
         self._timers: set[asyncio.TimerHandle] = set()
@@ -113,6 +148,11 @@ class _Line:
         os.set_blocking(self._master, False)
         self.name = os.ttyname(self._slave)
         self._loop.add_reader(self._master, self._readable)
+
+    @property
+    def speed(self) -> int:
+        """The rate that the terminal set, as `termios` numbers it."""
+        return int(termios.tcgetattr(self._master)[5])
 
     def close(self) -> None:
         """Hang up."""
@@ -164,7 +204,7 @@ class _Line:
         except BlockingIOError:
             self._loop.add_reader(self._master, self._readable)
             return
-        self._read_until += len(data) * self._seconds_per_byte
+        self._read_until += len(data) * self.seconds_per_byte
 
         def arrived() -> None:
             self._hear_on()

@@ -1,11 +1,14 @@
 """Install the Debian packages the tests need when root, or name what is missing and how to get it."""
 
+import glob
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 
 PACKAGE_OF = {
+    "/lib/nut/upsd": "nut-server",
     "cc": "gcc",
     "dbus-daemon": "dbus",
     "node": "nodejs",
@@ -13,12 +16,23 @@ PACKAGE_OF = {
     "strace": "strace",
     "systemd-analyze": "systemd",
     "udevadm": "udev",
+    "umockdev-wrapper": "umockdev",
+    "upsc": "nut-client",
 }
+FILES_OF = {
+    "gir1.2-umockdev-1.0": "/usr/lib/*/girepository-1.0/UMockdev-1.0.typelib",
+    "python3-gi": "/usr/lib/python3/dist-packages/gi/__init__.py",
+}
+SLOW_PACKAGE_OF = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container"}
+"""What `make slow` needs beside: it boots a board."""
 
 
-def main() -> int:
-    """Return 0 when every command is there."""
-    missing = sorted({package for command, package in PACKAGE_OF.items() if shutil.which(command) is None})
+def main(package_of: Mapping[str, str]) -> int:
+    """Return 0 when everything is there."""
+    missing = sorted(
+        {package for command, package in package_of.items() if shutil.which(command) is None}
+        | {package for package, pattern in FILES_OF.items() if not glob.glob(pattern)}
+    )
     if not missing:
         return 0
     install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing, "libc6-dev"]
@@ -31,4 +45,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main({**PACKAGE_OF, **SLOW_PACKAGE_OF} if sys.argv[1:] == ["slow"] else PACKAGE_OF))

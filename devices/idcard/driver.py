@@ -1,36 +1,30 @@
-"""Driver of the resident ID-card reader (T1, protocols 1.9): one life of a link, one command at a time on it."""
+"""Driver of the resident ID-card reader (T1, protocols 1.9): waiting for a card, and reading it."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
-
-import structlog
+from collections.abc import Mapping
+from typing import ClassVar
 
 from devices.config import IdCard
+from devices.driver import Driver
 from devices.errors import DeviceError
 from devices.idcard import errors
+from devices.idcard.layout import Variant
 from devices.idcard.protocol import (
-    SHORTEST_REPLY,
     Command,
-    Damage,
-    FrameDecoder,
     Reply,
+    ReplyDecoder,
     Status,
     answers,
-    decode_reply,
     encode_request,
     format_sam_id,
     split_card,
+    wipe,
 )
+from devices.idcard.rates import RateFinder
 from devices.idcard.record import CardRecord, parse_record
-from devices.link import Link, LinkLost, OpenLink
+from devices.link import OpenLink
 from devices.status import DeviceState, DeviceStatus, StatusListener
 
-log = structlog.get_logger(__name__)
-
-OPEN_SECONDS = 5.0
-HEALTH_SECONDS = 30.0
-"""Between two health checks of an idle reader."""
 POLL_SECONDS = 0.3
 READ_SECONDS = 5.0
 """From the card found to the record, second attempt included (T13)."""
@@ -41,57 +35,67 @@ _ANSWER_SECONDS = {
     Command.SAM_ID: 0.3,
     Command.FIND: 1.0,
     Command.SELECT: 1.0,
+    Command.ADDRESS: 1.5,
+    Command.MANAGEMENT: 1.5,
     Command.READ: 2.0,
+    Command.READ_FINGERS: 3.0,
 }
 """Deadline of each answer (protocols 1.9), to which the time of its bytes on the wire is added."""
+_REPLY_BYTES = {Command.ADDRESS: 291, Command.READ: 1295, Command.READ_FINGERS: 2321}
+_SHORT_REPLY_BYTES = 50
 
 _TRIES = {Command.SAM_ID: 3}
 _TRIES_OTHERWISE = 2
 _FINDS_BEFORE_GONE = 3
-_LONG_REPLY_BYTES = 1295
-_SHORT_REPLY_BYTES = 40
+
+_OF_A_CARD = frozenset(
+    {Command.SELECT, Command.ADDRESS, Command.MANAGEMENT, Command.READ, Command.READ_FINGERS},
+)
+"""When there is no answer to these, the card hangs: asking again is of no use before the field was cycled."""
+_NOT_HERE = frozenset({Status.NO_CONTENT, Status.BAD_COMMAND, Status.NO_PRIVILEGE})
+"""How a reader says of something that not every card or reader has that it is not here."""
+_OUTCOMES = {
+    Command.FIND: {Status.FOUND, Status.NO_CARD},
+    Command.ADDRESS: {Status.OK, *_NOT_HERE},
+    Command.MANAGEMENT: {Status.OK, *_NOT_HERE},
+    Command.READ_FINGERS: {Status.OK, *_NOT_HERE},
+}
+"""What is no error; for any other command only OK is none."""
 
 
-class IdCardReader:
+class IdCardReader(Driver[Reply]):
     """A supervised ID-card reader.
 
     `run` is one life of its link; `read_card` serves while it runs. `status.identity` is the number of the
-    reader's security module (SAM).
+    reader's security module (SAM), `status.details["baud"]` the rate at which it answers.
     """
 
+    kind = "idcard"
+    CAPABILITIES: ClassVar[Mapping[str, str | tuple[str, ...]]] = {
+        "interface": "CardReader",
+        "vendorSpecific": "chip of resident identity cards and residence permits",
+        "variants": tuple(Variant),
+        "reads": ("text", "photo", "newest address", "management record", "fingerprints"),
+        "dataFormats": ("ga/t-1012",),
+    }
+    """In the words of XFS4IoT, which has no interface for these readers (protocols 7.4)."""
+
     def __init__(self, settings: IdCard, open_link: OpenLink, on_status: StatusListener) -> None:
-        self.status = DeviceStatus(DeviceState.STARTING)
-        self._settings = settings
-        self._open_link = open_link
-        self._on_status = on_status
-        self._lock = asyncio.Lock()
-        self._decoder = FrameDecoder(shortest=SHORTEST_REPLY)
-        self._link: Link | None = None
-        self._asked: Command | None = None
-        self._answer: asyncio.Future[Reply | Damage | None] | None = None
+        self._rates = RateFinder(open_link, settings.baud)
+        super().__init__(settings.port, settings.baud, self._rates, on_status)
         self._in_step = False
-        self._check_now = asyncio.Event()
-        self._fault = errors.offline()
+        self._leaving = False
 
-    async def run(self, ready: Callable[[], None]) -> None:
-        """Live until the link or the reader fails; raise LinkLost or DeviceError with the reason, never return."""
-        fault = errors.offline()
-        try:
-            await self._live(ready)
-        except DeviceError as error:
-            fault = error
-            raise
-        finally:
-            self._end(fault)
-
-    async def read_card(self, *, wait_seconds: float) -> CardRecord:
+    async def read_card(
+        self, *, wait_seconds: float, fingerprints: bool = False, management: bool = False
+    ) -> CardRecord:
         """Wait up to `wait_seconds` for a card to be laid down and return its record.
 
-        A card that was read completely must be lifted before it is found again, so a forgotten card is never read
-        for the next citizen. Raises DeviceError: `idcard.no_card` when the wait is over, and the codes of
-        `devices.idcard.errors` and `devices.idcard.record.parse_record`.
+        `fingerprints` and `management` ask for these too; a card or a reader may have none. A card that was read
+        completely must be lifted before it is found again, so a forgotten card is never read for the next citizen.
+        Raises DeviceError: `idcard.no_card` when the wait is over, and the codes of `devices.idcard.errors`.
         """
-        self._require_online()
+        self.require_online()
         until = asyncio.get_running_loop().time() + wait_seconds
         try:
             async with asyncio.timeout_at(until):
@@ -101,74 +105,37 @@ class IdCardReader:
         try:
             await self._wait_for_card(until)
             async with asyncio.timeout(READ_SECONDS):
-                return await self._read()
+                return await self._read(fingerprints=fingerprints, management=management)
         except TimeoutError:
             self._check_now.set()
-            raise errors.no_answer() from None
+            raise errors.too_slow() from None
         except DeviceError:
             self._check_now.set()
             raise
         finally:
             self._lock.release()
 
-    async def _live(self, ready: Callable[[], None]) -> None:
-        try:
-            async with asyncio.timeout(OPEN_SECONDS):
-                link = await self._open_link(self._settings.port, self._settings.baud)
-        except TimeoutError:
-            raise LinkLost("the port does not open") from None
-        self._link = link
-        self._in_step = False
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._receive(link), name="idcard receive")
-                await self._serve(ready)
-        except* (LinkLost, DeviceError) as ended:
-            reason = ended.exceptions[0]
-        finally:
-            self._link = None
-            self._settle(None)
-            self._decoder.reset()
-            await link.close()
-        raise reason
+    def _make_decoder(self) -> ReplyDecoder:
+        return ReplyDecoder()
 
-    async def _serve(self, ready: Callable[[], None]) -> None:
-        async with self._lock:
-            await self._command(Command.STATUS)
-            identity = format_sam_id((await self._command(Command.SAM_ID)).data)
-        self._report(DeviceStatus(DeviceState.ONLINE, identity=identity))
-        ready()
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(HEALTH_SECONDS):
-                    await self._check_now.wait()
-            async with self._lock:
-                self._check_now.clear()
-                await self._command(Command.STATUS)
+    def _unasked(self, frame: Reply) -> None:
+        """Overwrite an answer that came too late: it may be a card."""
+        frame.wipe()
 
-    async def _receive(self, link: Link) -> None:
-        """Read the link for as long as it lives, so that its loss is seen at once."""
-        while True:
-            for found in self._decoder.feed(await link.read()):
-                self._take(found)
+    async def _open(self) -> DeviceStatus:
+        self._leaving = self._in_step = False
+        return await self._check()
 
-    def _take(self, found: bytearray | Damage) -> None:
-        """Take a frame; `_receive` keeps none of it while it waits for the next, which may come much later (T20)."""
-        if isinstance(found, Damage):
-            self._settle(found)
-            return
-        reply = decode_reply(found)
-        if self._asked is not None and answers(self._asked, reply):
-            self._settle(reply)
-        else:
-            reply.wipe()
+    async def _check(self) -> DeviceStatus:
+        """Ask how the reader is and who it is: behind a serial adapter it can be swapped unseen (L7)."""
+        await self._command(Command.STATUS)
+        identity = format_sam_id((await self._command(Command.SAM_ID)).data)
+        return DeviceStatus(DeviceState.ONLINE, identity=identity, details={"baud": str(self._rates.baud)})
 
-    def _settle(self, answer: Reply | Damage | None) -> None:
-        """Give the waiting command its answer; None tells that there will be none."""
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_result(answer)
-        elif isinstance(answer, Reply):
-            answer.wipe()
+    async def _end_safely(self) -> None:
+        """Let a read under way end at its next command."""
+        self._leaving = True
+        await super()._end_safely()
 
     async def _wait_for_card(self, until: float) -> None:
         """Find a card until the loop's time `until`, at least twice: one "no card" after power-up is common."""
@@ -178,12 +145,12 @@ class IdCardReader:
             finds += 1
             if finds >= 2 and clock() + POLL_SECONDS > until:
                 raise errors.no_card()
-            await self._pause()
+            await asyncio.sleep(POLL_SECONDS)
 
-    async def _read(self) -> CardRecord:
+    async def _read(self, *, fingerprints: bool, management: bool) -> CardRecord:
         """Select and read the card that was found; on failure cycle the field and try once more."""
         try:
-            return await self._select_and_read()
+            return await self._read_once(fingerprints=fingerprints, management=management, last=False)
         except DeviceError as error:
             if not error.retry:
                 raise
@@ -191,30 +158,61 @@ class IdCardReader:
         await self._command(Command.RESET)
         for _ in range(_FINDS_BEFORE_GONE):
             if (await self._command(Command.FIND)).status == Status.FOUND:
-                return await self._select_and_read()
-            await self._pause()
+                return await self._read_once(fingerprints=fingerprints, management=management, last=True)
+            await asyncio.sleep(POLL_SECONDS)
         if failure.code == "idcard.read_failed":
             raise errors.card_removed()
         raise failure  # the reader may have read completely: then "no card" does not mean that the card left
 
-    async def _select_and_read(self) -> CardRecord:
-        """Return the record of a card in the field; raise DeviceError, `idcard.read_failed` when reading failed."""
-        await self._command(Command.SELECT)
-        reply = await self._command(Command.READ)
+    async def _read_once(self, *, fingerprints: bool, management: bool, last: bool) -> CardRecord:
+        """Return the record of a card in the field; raise DeviceError, `idcard.read_failed` when reading failed.
+
+        The newest address and the management record come first: some readers give neither after the rest.
+        """
+        extras: list[bytearray | None] = [None, None]
         try:
-            text, photo = split_card(reply.data)
-        except ValueError:
-            raise errors.read_failed() from None
+            await self._command(Command.SELECT)
+            extras[0] = await self._extra(Command.ADDRESS, last=last)
+            if management:
+                extras[1] = await self._extra(Command.MANAGEMENT, last=last)
+            reply = await self._read_blocks(fingerprints=fingerprints)
+            try:
+                blocks = split_card(reply.data)
+            except ValueError:
+                raise errors.read_failed() from None
+            finally:
+                reply.wipe()
+            try:
+                return parse_record(blocks, address=extras[0], management=extras[1])
+            finally:
+                blocks.wipe()
         finally:
-            reply.wipe()
+            for extra in extras:
+                wipe(extra)
+
+    async def _read_blocks(self, *, fingerprints: bool) -> Reply:
+        """Read the card, without its fingerprints when the reader cannot read those."""
+        if fingerprints:
+            reply = await self._command(Command.READ_FINGERS)
+            if reply.status not in _NOT_HERE:
+                return reply
+        return await self._command(Command.READ)
+
+    async def _extra(self, command: Command, *, last: bool) -> bytearray | None:
+        """Return what not every card has, empty when this one has not; None when the reader cannot tell.
+
+        A reader that fails at it fails the first attempt, and is asked for the rest of the card in the `last`.
+        """
         try:
-            return parse_record(text, photo)
-        finally:
-            text[:] = bytes(len(text))
-            photo[:] = bytes(len(photo))
+            reply = await self._command(command)
+        except DeviceError as error:
+            if last and error.retry:
+                return None
+            raise
+        return reply.data if reply.status in {Status.OK, Status.NO_CONTENT} else None
 
     async def _command(self, command: Command) -> Reply:
-        """Return the good reply to `command` (for FIND also NO_CARD), asking again as often as it is worth it."""
+        """Return a reply to `command` that is no error, asking again as often as it is worth it."""
         tries = _TRIES.get(command, _TRIES_OTHERWISE)
         while True:
             tries -= 1
@@ -223,55 +221,20 @@ class IdCardReader:
                     await self._exchange(Command.STATUS)
                 return await self._exchange(command)
             except DeviceError as error:
-                silent_card = error.code == "idcard.no_answer" and command in {Command.SELECT, Command.READ}
+                silent_card = error.code == "idcard.no_answer" and command in _OF_A_CARD
                 if tries == 0 or silent_card or error.code not in {"idcard.garbled", "idcard.no_answer"}:
                     raise
 
     async def _exchange(self, command: Command) -> Reply:
         """Ask once. Until a reply has come, the reader is out of step: a STATUS exchange flushes late answers."""
-        if self._link is None:
-            raise errors.offline()
+        if self._leaving:
+            raise errors.stopping()
         self._in_step = False
         self._decoder.reset()
-        self._asked = command
-        self._answer = asyncio.get_running_loop().create_future()
-        size = _LONG_REPLY_BYTES if command is Command.READ else _SHORT_REPLY_BYTES
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS[command] + size * 10 / self._settings.baud):
-                await self._link.write(encode_request(command))
-                answer = await self._answer
-        except TimeoutError:
-            raise errors.no_answer() from None
-        except LinkLost:
-            raise errors.offline() from None
-        finally:
-            self._asked = self._answer = None
-        if answer is None:
-            raise errors.offline()
-        if isinstance(answer, Damage):
-            raise errors.garbled()
+        wire_seconds = _REPLY_BYTES.get(command, _SHORT_REPLY_BYTES) * 10 / self._rates.baud
+        seconds = _ANSWER_SECONDS[command] + wire_seconds
+        reply = await self.ask(encode_request(command), lambda reply: answers(command, reply), seconds=seconds)
         self._in_step = True
-        if answer.status not in {Status.OK, Status.FOUND, Status.NO_CARD}:
-            raise errors.refused(answer.status)
-        return answer
-
-    async def _pause(self) -> None:
-        """Wait before the next FIND; raise DeviceError when the link's life ended meanwhile."""
-        await asyncio.sleep(POLL_SECONDS)
-        self._require_online()
-
-    def _require_online(self) -> None:
-        if self.status.state is not DeviceState.ONLINE:
-            fault = self._fault
-            raise DeviceError(fault.code, str(fault), advice=fault.advice, retry=fault.retry)
-
-    def _end(self, fault: DeviceError) -> None:
-        self._fault = fault
-        state = DeviceState.OFFLINE if fault.retry else DeviceState.HARDWARE_ERROR
-        self._report(DeviceStatus(state, code=fault.code, identity=self.status.identity))
-
-    def _report(self, status: DeviceStatus) -> None:
-        if status != self.status:
-            self.status = status
-            log.info("device_status", device="idcard", state=status.state, code=status.code, identity=status.identity)
-            self._on_status(status)
+        if reply.status not in _OUTCOMES.get(command, {Status.OK}):
+            raise errors.refused(reply.status)
+        return reply

@@ -7,8 +7,9 @@ _LAY_DOWN_AGAIN = "ask the citizen to lift the card and lay it down again"
 _CHECK_READER = "check the reader's power and cable; it is tried again by itself"
 _CHECK_CABLE = "check the reader's cable"
 _REPLACE = "call the maintainer: the reader's security module needs replacing"
-_OTHER_CARD = "ask for a resident identity card"
+_OTHER_CARD = "ask for a resident identity card or a residence permit"
 _NOT_ACCEPTED = "card and reader do not accept each other: try once more, then serve at the counter"
+_DOUBTFUL = "read again; a card that keeps this is damaged or forged"
 
 _REFUSALS: dict[int, tuple[str, str, bool]] = {
     Status.BAD_CHECKSUM: ("idcard.garbled", _CHECK_CABLE, True),
@@ -25,19 +26,14 @@ _REFUSALS: dict[int, tuple[str, str, bool]] = {
 }
 
 
-def offline() -> DeviceError:
-    """No reader on the wire, or not answering; the driver is not serving."""
-    return DeviceError("idcard.offline", "the reader is not there", advice=_CHECK_READER, retry=True)
+def stopping() -> DeviceError:
+    """The driver is leaving the reader."""
+    return DeviceError("idcard.offline", "the reader is not served", advice=_CHECK_READER, retry=True)
 
 
-def no_answer() -> DeviceError:
-    """A command had no answer within its deadline."""
-    return DeviceError("idcard.no_answer", "the reader does not answer", advice=_CHECK_READER, retry=True)
-
-
-def garbled() -> DeviceError:
-    """What was answered was damaged on the wire, or the request was."""
-    return DeviceError("idcard.garbled", "the wire damages frames", advice=_CHECK_CABLE, retry=True)
+def too_slow() -> DeviceError:
+    """A card was there, but it was not read within the deadline."""
+    return DeviceError("idcard.no_answer", "the card was not read in time", advice=_CHECK_READER, retry=True)
 
 
 def busy() -> DeviceError:
@@ -64,3 +60,19 @@ def refused(status: int) -> DeviceError:
     """The error that a reply's SW3 stands for, when it is none of the expected outcomes (protocols 1.4)."""
     code, advice, retry = _REFUSALS.get(status, ("idcard.refused", _LAY_DOWN_AGAIN, True))
     return DeviceError(code, f"the reader says {status:02X}", advice=advice, retry=retry)
+
+
+def variant_unsupported() -> DeviceError:
+    """The card's flag is none of the four kinds'."""
+    advice = "serve this citizen at the counter; cards of this kind are not known here"
+    return DeviceError("idcard.variant_unsupported", "a card of an unknown kind", advice=advice, retry=False)
+
+
+def bad_check_digit() -> DeviceError:
+    """The number's last character is not the one that the others give."""
+    return DeviceError("idcard.bad_check_digit", "the ID number's check digit is wrong", advice=_DOUBTFUL, retry=False)
+
+
+def bad_record(what: str) -> DeviceError:
+    """The card is malformed or contradicts itself; `what` quotes nothing of it."""
+    return DeviceError("idcard.bad_record", what, advice=_DOUBTFUL, retry=False)

@@ -6,10 +6,14 @@
 LEN is big-endian and counts what follows it, CHK included; CHK makes the XOR of everything after the preamble 0.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import IntEnum
 from functools import reduce
 from operator import xor
+from typing import NamedTuple
+
+from devices.driver import Damage
 
 PREAMBLE = bytes.fromhex("AA AA AA 96 69")
 LONGEST = 0x0B00
@@ -19,6 +23,10 @@ _HEAD = len(PREAMBLE) + 2
 
 TEXT_BYTES = 256
 PHOTO_BYTES = 1024
+ADDRESS_BYTES = 70
+MOST_ADDRESSES = 4
+MANAGEMENT_BYTES = 28
+SAM_ID_BYTES = 16
 
 
 class Command(IntEnum):
@@ -30,6 +38,25 @@ class Command(IntEnum):
     FIND = 0x2001
     SELECT = 0x2002
     READ = 0x3001
+    ADDRESS = 0x3003
+    MANAGEMENT = 0x3005
+    READ_FINGERS = 0x3010
+
+
+_DATA_SIZES = {
+    Command.RESET: range(1),
+    Command.STATUS: range(1),
+    Command.SAM_ID: range(SAM_ID_BYTES, SAM_ID_BYTES + 1),
+    Command.FIND: range(0),
+    Command.SELECT: range(9),
+    Command.READ: range(MOST_ADDRESSES * ADDRESS_BYTES + 1, LONGEST),
+    Command.ADDRESS: range(ADDRESS_BYTES, MOST_ADDRESSES * ADDRESS_BYTES + 1, ADDRESS_BYTES),
+    Command.MANAGEMENT: range(MANAGEMENT_BYTES, MANAGEMENT_BYTES + 1),
+    Command.READ_FINGERS: range(MOST_ADDRESSES * ADDRESS_BYTES + 1, LONGEST),
+}
+"""How many bytes of data a reply "90" to each command can have; FIND succeeds with "9F" only."""
+
+_CARD_COMMANDS = frozenset({Command.READ, Command.ADDRESS, Command.MANAGEMENT, Command.READ_FINGERS})
 
 
 class Status(IntEnum):
@@ -64,15 +91,35 @@ class Reply:
 
     def wipe(self) -> None:
         """Overwrite and drop the data."""
-        self.data[:] = bytes(len(self.data))
+        wipe(self.data)
         self.data.clear()
 
 
-class Damage(Enum):
-    """Why the decoder refused what looked like a frame."""
+class BadLength(Damage):
+    """LEN is out of its bounds."""
 
-    LENGTH = "length"
-    CHECKSUM = "checksum"
+
+class BadChecksum(Damage):
+    """CHK is wrong."""
+
+
+class CardBlocks(NamedTuple):
+    """What a card is read as. `fingers` is None when the reader was not asked for them, empty when there are none."""
+
+    text: bytearray
+    photo: bytearray
+    fingers: bytearray | None
+
+    def wipe(self) -> None:
+        """Overwrite all of it."""
+        for block in self:
+            wipe(block)
+
+
+def wipe(buffer: bytearray | None) -> None:
+    """Overwrite a personal buffer, if there is one."""
+    if buffer is not None:
+        buffer[:] = bytes(len(buffer))
 
 
 def encode_frame(body: bytes | bytearray) -> bytes:
@@ -94,7 +141,7 @@ def encode_reply(status: Status, data: bytes = b"") -> bytes:
 def decode_reply(body: bytearray) -> Reply:
     """Return the reply in a body of at least 3 bytes, wiping the body. SW1 and SW2 have no known meaning."""
     reply = Reply(body[2], body[3:])
-    body[:] = bytes(len(body))
+    wipe(body)
     return reply
 
 
@@ -109,32 +156,40 @@ def answers(command: Command, reply: Reply) -> bool:
         case Status.SELECT_FAILED:
             return command is Command.SELECT
         case Status.READ_FAILED:
-            return command is Command.READ
+            return command in _CARD_COMMANDS
+        case Status.NO_CONTENT:
+            return command in _CARD_COMMANDS - {Command.READ}
         case Status.OK:
-            size = len(reply.data)
-            return {
-                Command.RESET: size == 0,
-                Command.STATUS: size == 0,
-                Command.SAM_ID: size == 16,
-                Command.FIND: False,
-                Command.SELECT: size <= 8,
-                Command.READ: size > 16,
-            }[command]
+            return len(reply.data) in _DATA_SIZES[command]
         case _:
             return True
 
 
-def join_card(text: bytes, photo: bytes) -> bytes:
-    """Return the data of a READ reply: two big-endian sizes, then the blocks (protocols 1.5)."""
-    return len(text).to_bytes(2, "big") + len(photo).to_bytes(2, "big") + text + photo
+def join_card(text: bytes, photo: bytes, fingers: bytes | None = None) -> bytes:
+    """Return the data of a READ or READ_FINGERS reply: big-endian sizes, then the blocks (protocols 1.5)."""
+    blocks = (text, photo) if fingers is None else (text, photo, fingers)
+    return b"".join(len(block).to_bytes(2, "big") for block in blocks) + b"".join(blocks)
 
 
-def split_card(data: bytearray) -> tuple[bytearray, bytearray]:
-    """Return the text and the photo block of a READ reply's data; raise ValueError when the sizes do not add up."""
-    text_size, photo_size = int.from_bytes(data[:2], "big"), int.from_bytes(data[2:4], "big")
-    if (text_size, photo_size) != (TEXT_BYTES, PHOTO_BYTES) or len(data) != 4 + text_size + photo_size:
-        raise ValueError(f"text {text_size}, photo {photo_size}, {len(data)} bytes in all")
-    return data[4 : 4 + text_size], data[4 + text_size :]
+def split_card(data: bytearray) -> CardBlocks:
+    """Return the blocks in the data of a READ or READ_FINGERS reply; its two or three size words say where they are.
+
+    Raises ValueError when neither two nor three sizes add up to what is there.
+    """
+    for words in (2, 3):
+        sizes = [int.from_bytes(data[at : at + 2], "big") for at in range(0, 2 * words, 2)]
+        if 2 * words + sum(sizes) == len(data):
+            text, photo, *fingers = _cut(data, 2 * words, sizes)
+            return CardBlocks(text, photo, fingers[0] if fingers else None)
+    raise ValueError(f"the sizes do not add up to {len(data)} bytes")
+
+
+def _cut(data: bytearray, start: int, sizes: Sequence[int]) -> list[bytearray]:
+    parts = []
+    for size in sizes:
+        parts.append(data[start : start + size])
+        start += size
+    return parts
 
 
 def format_sam_id(data: bytearray) -> str:
@@ -172,12 +227,12 @@ class FrameDecoder:
             length = int.from_bytes(self._buffer[len(PREAMBLE) : _HEAD], "big")
             end = _HEAD + length
             if not self._shortest <= length <= LONGEST:
-                found.append(Damage.LENGTH)
+                found.append(BadLength("length"))
                 self._drop(1)
             elif len(self._buffer) < end:
                 break
             elif reduce(xor, memoryview(self._buffer)[len(PREAMBLE) : end]):
-                found.append(Damage.CHECKSUM)
+                found.append(BadChecksum("checksum"))
                 self._drop(1)
             else:
                 found.append(self._buffer[_HEAD : end - 1])
@@ -196,3 +251,18 @@ class FrameDecoder:
     def _drop(self, count: int) -> None:
         self._buffer[:count] = bytes(count)
         del self._buffer[:count]
+
+
+class ReplyDecoder:
+    """Cuts what a reader says into replies."""
+
+    def __init__(self) -> None:
+        self._frames = FrameDecoder(shortest=SHORTEST_REPLY)
+
+    def feed(self, data: bytes) -> list[Reply | Damage]:
+        """Take any bytes; return the replies that are complete, and where one was damaged."""
+        return [found if isinstance(found, Damage) else decode_reply(found) for found in self._frames.feed(data)]
+
+    def reset(self) -> None:
+        """Forget a reply that was begun."""
+        self._frames.reset()

@@ -1,29 +1,32 @@
-"""The typed record of a resident identity card, and the text block it comes from (protocols 1.6 and 1.8).
+"""The typed record of a card of any kind, checked against itself (protocols 1.6 to 1.8).
 
 A card that contradicts itself is refused: no field is guessed, and no error quotes one.
 """
 
 import datetime
-import unicodedata
-from dataclasses import astuple, dataclass
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
 
-from devices.errors import DeviceError
-from devices.idcard.protocol import PHOTO_BYTES, TEXT_BYTES
+from devices.idcard import errors
+from devices.idcard.fingers import CardFinger, parse_fingers
+from devices.idcard.layout import (
+    CardText,
+    CitizenText,
+    Foreigner2017Text,
+    Foreigner2023Text,
+    PermitText,
+    Variant,
+    decode_field,
+    split_text,
+)
+from devices.idcard.numbers import check_number, is_digits
+from devices.idcard.protocol import ADDRESS_BYTES, MOST_ADDRESSES, PHOTO_BYTES, TEXT_BYTES, CardBlocks
 from devices.personal import Kind, PersonalBytes, PersonalText
 
 LONG_TERM = "长期"
 
-_LAYOUT = (15, 1, 2, 8, 35, 18, 15, 8, 8)
-"""Characters of the citizen layout's fields, in the order of CitizenText; 18 reserved ones follow."""
-
-_FLAG = slice(248, 250)
-_CITIZEN_FLAGS = (b" \x00", b"\x00\x00")
-
-_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
-_CHECK_DIGITS = "10X98765432"
-
-_SEXES: dict[str, Literal["男", "女", "未知", "未说明"]] = {"0": "未知", "1": "男", "2": "女", "9": "未说明"}
+_SexName: TypeAlias = Literal["男", "女", "未知", "未说明"]
+_SEXES: dict[str, _SexName] = {"0": "未知", "1": "男", "2": "女", "9": "未说明"}
 
 _NATIONS = """
     01汉 02蒙古 03回 04藏 05维吾尔 06苗 07彝 08壮 09布依 10朝鲜 11满 12侗 13瑶 14白 15土家 16哈尼 17哈萨克 18傣 19黎
@@ -35,52 +38,113 @@ _NATION_NAMES = {entry[:2]: entry[2:] for entry in _NATIONS.split()}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class CitizenText:
-    """The fields of a citizen card's text block as they are written: digits for codes, YYYYMMDD for dates."""
+class ResidencePermit:
+    """What only a residence permit of residents of Hong Kong, Macao and Taiwan says (flag J)."""
 
-    name: str
-    sex: str
-    nation: str
-    birth: str
-    address: str
-    id_number: str
-    issuer: str
-    valid_from: str
-    valid_to: str
+    variant: ClassVar[Variant] = Variant.HK_MACAO_TAIWAN
 
-
-@dataclass(frozen=True, slots=True, repr=False)
-class CardRecord:
-    """A citizen's card, checked against itself (T1). `photo` is the chip's block of 1,024 bytes.
-
-    `birth` reads YYYYMMDD. `sex` is a name of GB/T 2261.1, `nation` one of GB/T 3304. `valid_to` is None for a
-    card that does not expire (长期).
-    """
-
-    name: PersonalText
-    sex: Literal["男", "女", "未知", "未说明"]
-    nation: str
-    birth: PersonalText
-    address: PersonalText
-    id_number: PersonalText
-    issuer: PersonalText
-    valid_from: datetime.date
-    valid_to: datetime.date | None
-    photo: PersonalBytes
+    pass_number: PersonalText
+    """Of the holder's travel permit."""
+    issue_count: str
 
     def wipe(self) -> None:
         """Overwrite every personal value."""
-        for value in (self.name, self.birth, self.address, self.id_number, self.issuer, self.photo):
-            value.wipe()
+        self.pass_number.wipe()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ForeignPermit2017:
+    """What only a foreigner's permanent residence card of 2017 says (flag I)."""
+
+    variant: ClassVar[Variant] = Variant.FOREIGNER_2017
+
+    english_name: PersonalText
+    nationality: str
+    """Three letters (GB/T 2659)."""
+    version: str
+    authority: str
+    """Code of the issuing authority."""
+
+    def wipe(self) -> None:
+        """Overwrite every personal value."""
+        self.english_name.wipe()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ForeignPermit2023:
+    """What only a foreigner's permanent residence card of 2023 says (flag Y)."""
+
+    variant: ClassVar[Variant] = Variant.FOREIGNER_2023
+
+    english_name: PersonalText
+    nationality: str
+    """Three letters (GB/T 2659)."""
+    renewals: str
+    previous: PersonalText
+    """Links to the holder's number before this one."""
+
+    def wipe(self) -> None:
+        """Overwrite every personal value."""
+        self.english_name.wipe()
+        self.previous.wipe()
+
+
+Permit: TypeAlias = ResidencePermit | ForeignPermit2017 | ForeignPermit2023
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class CardRecord:
+    """A card of any kind, checked against itself (T1). `photo` is the chip's block of 1,024 bytes.
+
+    `birth` reads YYYYMMDD. `sex` is a name of GB/T 2261.1. `valid_to` is None for a card that does not expire (长期).
+    A foreigner's `name` is the Chinese one, the English one where the card has none.
+    """
+
+    name: PersonalText
+    sex: _SexName
+    birth: PersonalText
+    id_number: PersonalText
+    valid_from: datetime.date
+    valid_to: datetime.date | None
+    photo: PersonalBytes
+    nation: str | None = None
+    """A name of GB/T 3304; citizens' cards only."""
+    address: PersonalText | None = None
+    """The newest one that the card carries; foreigners' cards have none."""
+    address_is_new: bool | None = None
+    """True when it replaced the printed one, None when the reader could not tell whether there is a newer one."""
+    issuer: PersonalText | None = None
+    """Foreigners' cards have none in words."""
+    permit: Permit | None = None
+    """What a card has that is not a citizen's."""
+    fingerprints: tuple[CardFinger, ...] | None = None
+    """None when they were not asked for, or the reader cannot read them."""
+    management: PersonalBytes | None = None
+    """The 28 bytes IIN, SN and DN (their lengths are not attested); None likewise."""
+
+    @property
+    def variant(self) -> Variant:
+        """Which kind of card it is."""
+        return Variant.CITIZEN if self.permit is None else self.permit.variant
+
+    def wipe(self) -> None:
+        """Overwrite every personal value."""
+        for value in (
+            self.name,
+            self.birth,
+            self.id_number,
+            self.photo,
+            self.address,
+            self.issuer,
+            self.permit,
+            self.management,
+            *(self.fingerprints or ()),
+        ):
+            if value is not None:
+                value.wipe()
 
     def __repr__(self) -> str:
-        return "<card record>"
-
-
-def check_digit(first_seventeen: str) -> str:
-    """Return the last character of an ID number for its first 17 digits (GB 11643, ISO 7064 MOD 11-2)."""
-    total = sum(int(digit) * weight for digit, weight in zip(first_seventeen, _WEIGHTS, strict=True))
-    return _CHECK_DIGITS[total % 11]
+        return f"<card record, {self.variant}>"
 
 
 def nation_name(code: str) -> str:
@@ -88,114 +152,111 @@ def nation_name(code: str) -> str:
     return _NATION_NAMES.get(code, f"其他({code})")
 
 
-def encode_text_block(text: CitizenText, *, flag: str = " ") -> bytes:
-    """Return the 256-byte block that a card with this text carries (the rig's half).
+def parse_record(
+    blocks: CardBlocks, *, address: bytearray | None = None, management: bytearray | None = None
+) -> CardRecord:
+    """Return the record in a card's blocks; `address` is the reply to ADDRESS, empty when the card has no newer one.
 
-    `flag` is the card's variant at byte 248. Raises ValueError when a field is longer than its place.
+    Raises DeviceError: `idcard.variant_unsupported` for a card of an unknown kind, `idcard.bad_check_digit` for a wrong
+    number, `idcard.bad_record` for everything else that is malformed or contradicts itself.
     """
-    block = bytearray(b" \0" * (TEXT_BYTES // 2))
-    block[_FLAG] = flag.encode("utf-16-le")
-    start = 0
-    for value, size in zip(astuple(text), _LAYOUT, strict=True):
-        encoded = value.encode("utf-16-le")
-        if len(encoded) > 2 * size:
-            raise ValueError(f"{len(encoded)} bytes for a field of {2 * size}")
-        block[start : start + len(encoded)] = encoded
-        start += 2 * size
-    return bytes(block)
-
-
-def parse_record(text_block: bytearray, photo_block: bytearray) -> CardRecord:
-    """Return the record in a card's two blocks.
-
-    Raises DeviceError: `idcard.variant_unsupported` for a permit of another kind, `idcard.bad_check_digit` for a
-    wrong ID number, `idcard.bad_record` for everything else that is malformed or contradicts itself.
-    """
-    if len(text_block) != TEXT_BYTES or len(photo_block) != PHOTO_BYTES:
-        raise _bad_record("the blocks have wrong sizes")
-    if bytes(text_block[_FLAG]) not in _CITIZEN_FLAGS:
-        raise DeviceError(
-            "idcard.variant_unsupported",
-            "not a citizen's card",
-            advice="serve this citizen at the counter; residence permits of other kinds are not read yet",
-            retry=False,
-        )
-    text = _split_text(text_block)
-    _check_number(text.id_number)
+    if len(blocks.text) != TEXT_BYTES or len(blocks.photo) != PHOTO_BYTES:
+        raise errors.bad_record("the blocks have wrong sizes")
+    text = split_text(blocks.text)
     birth = _date(text.birth, "birth")
     valid_from = _date(text.valid_from, "valid_from")
     valid_to = None if text.valid_to == LONG_TERM else _date(text.valid_to, "valid_to")
-    if text.id_number[6:14] != text.birth:
-        raise _bad_record("birth differs from the ID number")
     if not birth <= valid_from <= (valid_to or datetime.date.max):
-        raise _bad_record("the dates are out of order")
+        raise errors.bad_record("the dates are out of order")
+    check_number(text)
     if text.sex not in _SEXES:
-        raise _bad_record("sex has no meaning")
-    if text.sex in "12" and int(text.id_number[16]) % 2 != int(text.sex) % 2:
-        raise _bad_record("sex differs from the ID number")
-    if not _digits(text.nation, 2):
-        raise _bad_record("nation is not a number")
-    if not text.name or not text.address:
-        raise _bad_record("name or address is empty")
+        raise errors.bad_record("sex has no meaning")
+    nation = printed = issuer = newest = None
+    if isinstance(text, CitizenText | PermitText):
+        newest = parse_address(address) if address is not None else None
+        printed = _personal(text.address, Kind.ADDRESS, "the address")
+        issuer = PersonalText(text.issuer, Kind.ADDRESS)
+    if isinstance(text, CitizenText):
+        nation = _nation(text.nation)
     return CardRecord(
-        name=PersonalText(text.name, Kind.NAME),
+        name=_personal(_name(text), Kind.NAME, "the name"),
         sex=_SEXES[text.sex],
-        nation=nation_name(text.nation),
         birth=PersonalText(text.birth, Kind.DATE),
-        address=PersonalText(text.address, Kind.ADDRESS),
         id_number=PersonalText(text.id_number, Kind.IDENTIFIER),
-        issuer=PersonalText(text.issuer, Kind.ADDRESS),
         valid_from=valid_from,
         valid_to=valid_to,
-        photo=PersonalBytes(photo_block),
+        photo=PersonalBytes(blocks.photo),
+        nation=nation,
+        address=PersonalText(newest, Kind.ADDRESS) if newest else printed,
+        address_is_new=bool(newest) if newest is not None else None,
+        issuer=issuer,
+        permit=_permit(text),
+        fingerprints=parse_fingers(blocks.fingers) if blocks.fingers is not None else None,
+        management=PersonalBytes(management) if management else None,
     )
 
 
-def _split_text(block: bytearray) -> CitizenText:
-    """Cut the block into its fields, without the padding; refuse control characters, which a printer would obey."""
-    fields: list[str] = []
-    start = 0
-    for size in _LAYOUT:
-        try:
-            value = block[start : start + 2 * size].decode("utf-16-le").rstrip(" \0")
-        except UnicodeDecodeError:
-            raise _bad_record("a field is not UTF-16") from None
-        if any(unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"} for character in value):
-            raise _bad_record("a field has control characters")
-        fields.append(value)
-        start += 2 * size
-    return CitizenText(*fields)
+def parse_address(data: bytearray) -> str:
+    """Return the newest address in a reply to ADDRESS, "" when there is none (protocols 1.5).
+
+    The entries are taken to be in the order in which they were written, so the last is the newest. Raises DeviceError
+    `idcard.bad_record`.
+    """
+    if len(data) not in range(0, MOST_ADDRESSES * ADDRESS_BYTES + 1, ADDRESS_BYTES):
+        raise errors.bad_record("the address block has a wrong size")
+    starts = range(0, len(data), ADDRESS_BYTES)
+    entries = [decode_field(data, [slice(start, start + ADDRESS_BYTES)]) for start in starts]
+    return next((entry for entry in reversed(entries) if entry), "")
 
 
-def _digits(value: str, size: int) -> bool:
-    return len(value) == size and value.isascii() and value.isdigit()
+def _permit(text: CardText) -> Permit | None:
+    match text:
+        case CitizenText():
+            return None
+        case PermitText():
+            if not (text.pass_number.isascii() and text.pass_number.isalnum()):
+                raise errors.bad_record("the pass number is not letters and digits")
+            return ResidencePermit(PersonalText(text.pass_number, Kind.IDENTIFIER), text.issue_count)
+        case Foreigner2017Text():
+            return ForeignPermit2017(_english_name(text), _nationality(text), text.version, text.authority)
+        case Foreigner2023Text():
+            previous = PersonalText(text.previous, Kind.IDENTIFIER)
+            return ForeignPermit2023(_english_name(text), _nationality(text), text.renewals, previous)
 
 
-def _check_number(number: str) -> None:
-    if not _digits(number[:17], 17) or len(number) != 18 or number[17] not in _CHECK_DIGITS:
-        raise _bad_record("the ID number is not 17 digits and a check digit")
-    if check_digit(number[:17]) != number[17]:
-        raise DeviceError(
-            "idcard.bad_check_digit",
-            "the ID number's check digit is wrong",
-            advice="read again; a card that keeps this is damaged or forged",
-            retry=False,
-        )
+def _name(text: CardText) -> str:
+    if isinstance(text, CitizenText | PermitText):
+        return text.name
+    return text.chinese_name or text.english_name
+
+
+def _english_name(text: Foreigner2017Text | Foreigner2023Text) -> PersonalText:
+    return _personal(text.english_name, Kind.NAME, "the English name")
+
+
+def _nationality(text: Foreigner2017Text | Foreigner2023Text) -> str:
+    value = text.nationality
+    if not (len(value) == 3 and value.isascii() and value.isalpha() and value.isupper()):
+        raise errors.bad_record("nationality is not three letters")
+    return value
+
+
+def _personal(value: str, kind: Kind, what: str) -> PersonalText:
+    if not value:
+        raise errors.bad_record(f"{what} is empty")
+    return PersonalText(value, kind)
+
+
+def _nation(code: str) -> str:
+    if not is_digits(code, 2):
+        raise errors.bad_record("nation is not a number")
+    return nation_name(code)
 
 
 def _date(value: str, field: str) -> datetime.date:
-    if not _digits(value, 8):
-        raise _bad_record(f"{field} is not a date")
+    if not is_digits(value, 8):
+        raise errors.bad_record(f"{field} is not a date")
     try:
         return datetime.date(int(value[:4]), int(value[4:6]), int(value[6:]))
     except ValueError:
-        raise _bad_record(f"{field} is not a date") from None
-
-
-def _bad_record(what: str) -> DeviceError:
-    return DeviceError(
-        "idcard.bad_record",
-        what,
-        advice="read again; a card that keeps this is damaged or forged",
-        retry=False,
-    )
+        raise errors.bad_record(f"{field} is not a date") from None

@@ -15,7 +15,7 @@ from devices.printer import protocol
 from devices.printer.job import Job, JobResult
 from devices.printer.protocol import Condition
 from devices.printer.wire import Wire
-from devices.status import DeviceState, DeviceStatus, StatusListener
+from devices.status import DeviceState, DeviceStatus, StatusListener, StatusLog
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +58,7 @@ class ReceiptPrinter:
         self._settings = settings
         self._open_link = open_link
         self._on_status = on_status
+        self._log = StatusLog("printer")
         self._lock = asyncio.Lock()
         self._wire: Wire | None = None
         self._untidy = True  # who knows what the last process left in the printer
@@ -69,28 +70,19 @@ class ReceiptPrinter:
         Raises LinkLost when the line is lost or cannot be opened, DeviceError `printer.no_answer` when the printer
         does not answer any more: three ways of asking at the start, DLE EOT 1 to 4 every 30 s later.
         """
-        end: LinkLost | DeviceError
+        code = "printer.offline"
         try:
             link = await self._open()
             wire = Wire(link, self._settings.baud, self._publish)
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    listener = tasks.create_task(wire.listen(), name="printer-listen")
-                    try:
-                        await self._live(wire, ready)
-                    except (LinkLost, DeviceError) as error:
-                        end = error
-                    finally:
-                        await self._leave(wire)
-                        listener.cancel()
+                await self._serve(wire, ready)
             finally:
                 await link.close()
-        except LinkLost as error:
-            end = error
-        self._set_status(
-            DeviceStatus(DeviceState.OFFLINE, end.code if isinstance(end, DeviceError) else "printer.offline")
-        )
-        raise end
+        except DeviceError as error:
+            code = error.code
+            raise
+        finally:
+            self._set_status(DeviceStatus(DeviceState.OFFLINE, code))
 
     async def print_job(self, job: Job) -> JobResult:
         """Print a receipt and say what became of it.
@@ -122,10 +114,23 @@ class ReceiptPrinter:
         except TimeoutError:
             raise LinkLost("the port does not open") from None
 
+    async def _serve(self, wire: Wire, ready: Callable[[], None]) -> None:
+        """Serve until the line or the printer fails; raise LinkLost or DeviceError with the reason."""
+        async with asyncio.TaskGroup() as tasks:
+            listener = tasks.create_task(wire.listen(), name="printer-listen")
+            try:
+                await self._live(wire, ready)
+            except (LinkLost, DeviceError) as error:
+                end = error
+            finally:
+                await self._leave(wire)
+                listener.cancel()
+        raise end
+
     async def _live(self, wire: Wire, ready: Callable[[], None]) -> None:
         await self._start(wire)
-        self._publish(wire.condition)
         self._wire = wire
+        self._publish(wire.condition)
         ready()
         while True:
             quiet = not await wire.until(lambda: self._untidy and wire.condition.fault is None, _IDLE_POLL_SECONDS)
@@ -262,6 +267,9 @@ class ReceiptPrinter:
             await asyncio.sleep(min(wire.lag_seconds, _CLEAR_SECONDS))
 
     def _publish(self, condition: Condition) -> None:
+        """Tell how the printer is that serves; before that, and without an answer, nothing is known of it."""
+        if self._wire is None:
+            return
         code = condition.fault
         details: dict[str, str | bool] = {}
         if condition.cover_open is not None:
@@ -275,7 +283,7 @@ class ReceiptPrinter:
     def _set_status(self, status: DeviceStatus) -> None:
         if status == self.status:
             return
-        log.info("printer_status", state=str(status.state), code=status.code)
+        self._log.note(self.status, status)
         self.status = status
         self._on_status(status)
 

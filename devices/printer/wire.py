@@ -102,7 +102,8 @@ class Wire:
     async def poll(self) -> bool:
         """Ask DLE EOT 1 to 4, 300 ms for each, and return whether any was answered; raise LinkLost."""
         answers = [await self._ask(n) for n in protocol.REAL_TIME_QUERIES]
-        self._on_condition(self.condition)
+        if any(answers):
+            self._on_condition(self.condition)
         return any(answers)
 
     async def _ask(self, n: int) -> bool:

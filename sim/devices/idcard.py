@@ -1,24 +1,45 @@
 """The rig's ID-card reader: the other half of the SAM-V conversation (protocols 1)."""
 
 import base64
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 
+from devices.driver import Damage
+from devices.idcard.fingers import MOST_RECORDS, make_record
+from devices.idcard.layout import CardText, CitizenText, Foreigner2017Text, Variant, encode_text_block
+from devices.idcard.numbers import check_digit
 from devices.idcard.protocol import (
+    ADDRESS_BYTES,
+    MANAGEMENT_BYTES,
+    MOST_ADDRESSES,
     PHOTO_BYTES,
     SHORTEST_REQUEST,
+    BadChecksum,
     Command,
-    Damage,
     FrameDecoder,
     Status,
     encode_reply,
     join_card,
 )
-from devices.idcard.record import CitizenText, check_digit, encode_text_block
+from sim.devices.permits import make_permit
 from sim.wire import Verbs
 
 SAM_ID = bytes.fromhex("05 00 01 00 65 9E 33 01 87 D6 12 00 B1 68 DE 3A")
 """05.01-20160101-0001234567-0987654321, the example of protocols 1.4."""
+MANAGEMENT = bytes(range(1, MANAGEMENT_BYTES + 1))
+_NO_FACE = b"WLf\0".ljust(PHOTO_BYTES, b"\0")
+"""The photo block of protocols 1.5, which shows nobody."""
+_KNOWN = frozenset(Command)
+_NEWER = frozenset({Command.ADDRESS, Command.MANAGEMENT, Command.READ_FINGERS})
 
-_ID_NUMBER = slice(122, 158)
+
+@dataclass(slots=True)
+class _Card:
+    text: CardText
+    flag: str
+    photo: bytes
+    addresses: bytes = b""
+    fingers: bytes = b""
 
 
 class VirtualIdCardReader:
@@ -30,21 +51,26 @@ class VirtualIdCardReader:
         self.authorised = True
         self.reads = 0
         self._decoder = FrameDecoder(shortest=SHORTEST_REQUEST)
-        self._card: bytearray | None = None
-        self._photo = b""
+        self._card: _Card | None = None
+        self._photo = _NO_FACE
         self._found = self._selected = self._finished = False
         self._leaving = self._hanging = False
+        self._old = False
 
     @property
     def verbs(self) -> Verbs:
         """What a hand can do at the reader."""
         return {
             "place_card": self.place_card,
+            "place_permit": self.place_permit,
             "remove_card": self.remove_card,
+            "new_address": self.new_address,
+            "store_fingers": self.store_fingers,
             "leave_mid_read": self.leave_mid_read,
             "hang_card": self.hang_card,
             "bad_check_digit": self.bad_check_digit,
             "authorise": self.authorise,
+            "old_firmware": self.old_firmware,
         }
 
     def place_card(
@@ -62,22 +88,42 @@ class VirtualIdCardReader:
         photo: bytes | str,
         flag: str = " ",
     ) -> None:
-        """Lay down a card with these fields as they are written on it; `photo` is 1,024 bytes, or them in base64.
+        """Lay down a citizen's card with these fields as they are written on it.
 
-        `flag` is the card's variant (space, J, I or Y). Raises ValueError when something does not fit a card.
+        `photo` is 1,024 bytes, or them in base64; `flag` tells the kind of card. Raises ValueError when something does
+        not fit a card.
         """
-        block = base64.b64decode(photo, validate=True) if isinstance(photo, str) else photo
-        if len(block) != PHOTO_BYTES:
-            raise ValueError(f"a photo block has {PHOTO_BYTES} bytes, not {len(block)}")
         text = CitizenText(name, sex, nation, birth, address, id_number, issuer, valid_from, valid_to)
-        card = bytearray(encode_text_block(text, flag=flag))
-        self.remove_card()
-        self._card, self._photo = card, block
+        self._place(text, flag, photo)
+
+    def place_permit(self, *, variant: str, holder: int = 0, photo: bytes | str | None = None, **fields: str) -> None:
+        """Lay down the permit of a made-up holder; any field of `devices.idcard.layout` can be given instead.
+
+        `variant` is `hk_macao_taiwan`, `foreigner_2017` or `foreigner_2023`; `photo` as for `place_card`, by default
+        that of the card before. Raises ValueError when something does not fit the permit.
+        """
+        made_up = make_permit(Variant(variant), holder)
+        text = type(made_up)(**(asdict(made_up) | fields))
+        self._place(text, text.flag, self._photo if photo is None else photo)
 
     def remove_card(self) -> None:
         """Lift the card; without a card it is nothing."""
-        self._card, self._photo = None, b""
+        self._card = None
         self._found = self._selected = self._finished = self._leaving = self._hanging = False
+
+    def new_address(self, address: str, *, older: Sequence[str] = ()) -> None:
+        """Write a newer address into the card, behind `older` ones; raise ValueError when they do not fit."""
+        written = [entry.encode("utf-16-le") for entry in (*older, address)]
+        if len(written) > MOST_ADDRESSES or max(map(len, written)) > ADDRESS_BYTES:
+            raise ValueError(f"a card has {MOST_ADDRESSES} addresses of {ADDRESS_BYTES // 2} characters")
+        padded = (entry + b" \0" * ((ADDRESS_BYTES - len(entry)) // 2) for entry in written)
+        self._lying.addresses = b"".join(padded)
+
+    def store_fingers(self, positions: Sequence[int] = (11, 16)) -> None:
+        """Write fingerprint records into the card, at most two; raise ValueError when they do not fit."""
+        if len(positions) > MOST_RECORDS:
+            raise ValueError(f"a card has at most {MOST_RECORDS} fingers")
+        self._lying.fingers = b"".join(map(make_record, positions))
 
     def leave_mid_read(self) -> None:
         """Let the card leave while it is read the next time."""
@@ -88,42 +134,64 @@ class VirtualIdCardReader:
         self._hanging = True
 
     def bad_check_digit(self) -> None:
-        """Give the card's ID number a wrong check digit; raise ValueError when there is no card."""
-        if self._card is None:
-            raise ValueError("there is no card")
-        number = self._card[_ID_NUMBER].decode("utf-16-le")
+        """Give the card's number a wrong check digit; raise ValueError when there is no card, or none in its number."""
+        card = self._lying
+        if isinstance(card.text, Foreigner2017Text):
+            raise ValueError("this number has no check digit")
+        number = card.text.id_number
         wrong = "1" if check_digit(number[:17]) == "0" else "0"
-        self._card[_ID_NUMBER] = (number[:17] + wrong).encode("utf-16-le")
+        card.text = replace(card.text, id_number=number[:17] + wrong)
 
     def authorise(self, *, authorised: bool = True) -> None:
         """Give or take the security module's authorisation; without it every command ends with SW3 66."""
         self.authorised = authorised
 
+    def old_firmware(self, *, old: bool = True) -> None:
+        """Let the reader know neither newest address, management record nor fingerprints, or know them again."""
+        self._old = old
+
     def feed(self, data: bytes) -> bytes:
         """Take the terminal's bytes and return the replies."""
         return b"".join(map(self._reply, self._decoder.feed(data)))
 
+    @property
+    def _lying(self) -> _Card:
+        if self._card is None:
+            raise ValueError("there is no card")
+        return self._card
+
+    def _place(self, text: CardText, flag: str, photo: bytes | str) -> None:
+        block = base64.b64decode(photo, validate=True) if isinstance(photo, str) else photo
+        if len(block) != PHOTO_BYTES:
+            raise ValueError(f"a photo block has {PHOTO_BYTES} bytes, not {len(block)}")
+        encode_text_block(text, flag=flag)
+        self.remove_card()
+        self._card, self._photo = _Card(text, flag, block), block
+
     def _reply(self, found: bytearray | Damage) -> bytes:
         if isinstance(found, Damage):
-            return encode_reply(Status.BAD_CHECKSUM if found is Damage.CHECKSUM else Status.BAD_LENGTH)
+            return encode_reply(Status.BAD_CHECKSUM if isinstance(found, BadChecksum) else Status.BAD_LENGTH)
         if not self.authorised:
             return encode_reply(Status.SAM_NOT_AUTHORISED)
         command = int.from_bytes(found, "big")
-        answer = {
-            Command.STATUS: self._ok,
-            Command.SAM_ID: self._sam_id,
-            Command.RESET: self._reset,
-            Command.FIND: self._find,
-            Command.SELECT: self._select,
-            Command.READ: self._read,
-        }
-        return answer[Command(command)]() if command in answer else encode_reply(Status.BAD_COMMAND)
+        if command in _KNOWN and not (self._old and command in _NEWER):
+            return self._obey(Command(command))
+        return encode_reply(Status.BAD_COMMAND)
 
-    def _ok(self) -> bytes:
-        return encode_reply(Status.OK)
-
-    def _sam_id(self) -> bytes:
-        return encode_reply(Status.OK, SAM_ID)
+    def _obey(self, command: Command) -> bytes:
+        match command:
+            case Command.STATUS:
+                return encode_reply(Status.OK)
+            case Command.SAM_ID:
+                return encode_reply(Status.OK, SAM_ID)
+            case Command.RESET:
+                return self._reset()
+            case Command.FIND:
+                return self._find()
+            case Command.SELECT:
+                return self._select()
+            case Command.ADDRESS | Command.MANAGEMENT | Command.READ | Command.READ_FINGERS:
+                return self._read(command)
 
     def _reset(self) -> bytes:
         self._found = self._selected = self._finished = self._hanging = False
@@ -140,12 +208,20 @@ class VirtualIdCardReader:
         self._selected = self._found
         return encode_reply(Status.OK, bytes(8)) if self._selected else encode_reply(Status.SELECT_FAILED)
 
-    def _read(self) -> bytes:
-        if self._leaving:
+    def _read(self, command: Command) -> bytes:
+        """Read something of the selected card; text and photo end its selection, so nothing is read after them."""
+        if self._leaving and command in {Command.READ, Command.READ_FINGERS}:
             self.remove_card()
-        if self._card is None or not self._selected:
+        card = self._card
+        if card is None or not self._selected:
             return encode_reply(Status.READ_FAILED)
+        if command is Command.ADDRESS:
+            return encode_reply(Status.OK, card.addresses) if card.addresses else encode_reply(Status.NO_CONTENT)
+        if command is Command.MANAGEMENT:
+            return encode_reply(Status.OK, MANAGEMENT)
         self._selected = self._found = False
         self._finished = True
         self.reads += 1
-        return encode_reply(Status.OK, join_card(bytes(self._card), self._photo))
+        text = encode_text_block(card.text, flag=card.flag)
+        fingers = card.fingers if command is Command.READ_FINGERS else None
+        return encode_reply(Status.OK, join_card(text, card.photo, fingers))

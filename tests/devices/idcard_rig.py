@@ -33,6 +33,7 @@ class Rig:
     def __init__(self, **wire: Any) -> None:
         self.device = VirtualIdCardReader()
         self.port = MemoryPort(self.device, **wire)
+        self.port.set_baud(115_200)
         self.statuses: list[DeviceStatus] = []
         self.ends: list[Exception] = []
         self.online = asyncio.Event()
@@ -116,3 +117,15 @@ def fault_at(rig: Rig, command: Command, kind: Fault, times: int = 1) -> None:
         return heard(data)
 
     rig.device.feed = feed  # type: ignore[method-assign]
+
+
+def asked(rig: Rig) -> list[Command]:
+    """Return the list that the reader's commands will be noted in."""
+    heard, commands = rig.device.feed, list[Command]()
+
+    def feed(data: bytes) -> bytes:
+        commands.extend(command for command in Command if data == encode_request(command))
+        return heard(data)
+
+    rig.device.feed = feed  # type: ignore[method-assign]
+    return commands

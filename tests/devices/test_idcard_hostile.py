@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from devices.idcard.driver import HEALTH_SECONDS, READ_SECONDS, IdCardReader
+from devices.driver import HEALTH_SECONDS
+from devices.idcard.driver import READ_SECONDS, IdCardReader
 from devices.idcard.protocol import Command, Status, encode_reply, encode_request
 from devices.link import Link, LinkLost
 from devices.status import DeviceState
@@ -18,7 +19,7 @@ from tests.devices.idcard_rig import SETTINGS, check_read, fault_at, on_virtual_
     [
         {"kind": kind, "from_command": command}
         for kind in (Fault.GARBAGE, Fault.CORRUPT, Fault.DUPLICATE, Fault.HALF, Fault.SILENT, Fault.LATE)
-        for command in (Command.FIND, Command.SELECT, Command.READ)
+        for command in (Command.FIND, Command.SELECT, Command.ADDRESS, Command.READ)
     ],
     ids=str,
 )
@@ -162,6 +163,7 @@ async def test_unplugged_in_the_middle_of_a_reply(case: Command) -> None:
         rig.lay_down()
         fault_at(rig, case, Fault.UNPLUG)
         assert await seconds(rig.refusal()) < 1
+        await rig.until(DeviceState.OFFLINE)
         assert isinstance(rig.ends[0], LinkLost)
         rig.port.plug()
         await rig.until(DeviceState.ONLINE)

@@ -9,15 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devices.driver import Damage
 from devices.idcard.protocol import (
     LONGEST,
     PREAMBLE,
     SHORTEST_REPLY,
     SHORTEST_REQUEST,
+    BadChecksum,
+    BadLength,
     Command,
-    Damage,
     FrameDecoder,
     Reply,
+    ReplyDecoder,
     Status,
     answers,
     decode_reply,
@@ -53,7 +56,7 @@ def feed_in_chunks(decoder: FrameDecoder, data: bytes, cuts: list[int]) -> list[
 
 def test_the_vectors_are_all_there() -> None:
     counts = [sum(group == name for group, _ in GOLDEN) for name in ("requests", "replies", "data_replies")]
-    assert counts == [14, 16, 3]
+    assert counts == [14, 16, 6]
 
 
 @pytest.mark.parametrize("golden", GOLDEN.values(), ids=[f"{group}: {meaning}" for group, meaning in GOLDEN])
@@ -74,6 +77,9 @@ def test_golden_frames_decode_and_encode(golden: bytes) -> None:
         (Command.FIND, "find card 20 01"),
         (Command.SELECT, "select card 20 02"),
         (Command.READ, "read text+photo 30 01"),
+        (Command.ADDRESS, "read newest address 30 03"),
+        (Command.MANAGEMENT, "read mgmt IIN/SN/DN 30 05"),
+        (Command.READ_FINGERS, "read text+photo+FP 30 10"),
     ],
 )
 def test_requests_of_the_driver(command: Command, meaning: str) -> None:
@@ -114,13 +120,29 @@ def test_sam_id_reads_as_it_is_printed() -> None:
     assert format_sam_id(bytearray(golden[10:-1])) == "05.01-20160101-0001234567-0987654321"
 
 
-def test_base_reply_splits_by_its_size_words() -> None:
-    golden = GOLDEN["data_replies", "base (30 01)"]
-    assert len(golden) == 1295
-    text, photo = split_card(bytearray(golden[10:-1]))
-    assert text[:8] == bytes.fromhex("4B 6D D5 8B 28 75 37 62")
-    assert photo == bytes.fromhex("57 4C 66 00") + bytes(1020)
-    assert encode_reply(Status.OK, join_card(bytes(text), bytes(photo))) == golden
+FINGERS = [bytes.fromhex("43 01 12 01 01") + bytes([position]) + bytes(506) for position in (11, 16)]
+
+
+@pytest.mark.parametrize(
+    ("meaning", "size", "check", "fingers"),
+    [
+        ("base (30 01)", 1295, 0x74, None),
+        ("base and two fingerprints (30 10)", 2321, 0x65, FINGERS[0] + FINGERS[1]),
+        ("base and one fingerprint (30 10)", 1809, 0x2D, FINGERS[0]),
+        ("base and no fingerprint (30 10)", 1297, 0x76, b""),
+    ],
+)
+def test_a_card_splits_by_its_size_words(meaning: str, size: int, check: int, fingers: bytes | None) -> None:
+    """T1: sizes and checks of protocols 1.5."""
+    golden = GOLDEN["data_replies", meaning]
+    assert (len(golden), golden[-1]) == (size, check)
+    blocks = split_card(bytearray(golden[10:-1]))
+    assert blocks.text[:8] == bytes.fromhex("4B 6D D5 8B 28 75 37 62")
+    assert blocks.photo == bytes.fromhex("57 4C 66 00") + bytes(1020)
+    assert blocks.fingers == fingers
+    assert encode_reply(Status.OK, join_card(bytes(blocks.text), bytes(blocks.photo), fingers)) == golden
+    blocks.wipe()
+    assert not any(map(any, filter(None, blocks)))
 
 
 @pytest.mark.parametrize(
@@ -130,14 +152,31 @@ def test_base_reply_splits_by_its_size_words() -> None:
         b"\x01",
         bytes.fromhex("0100 0400"),
         bytes.fromhex("0100 0400") + bytes(1279),
-        bytes.fromhex("0100 0400") + bytes(1281),
-        bytes.fromhex("0400 0100") + bytes(1280),
-        bytes.fromhex("FFFF FFFF") + bytes(1280),
+        bytes.fromhex("0100 0400 0200") + bytes(1279),
+        bytes.fromhex("0100 0400 0400") + bytes(1280),
+        bytes.fromhex("FFFF FFFF FFFF") + bytes(1280),
     ],
 )
 def test_wrong_size_words_are_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="bytes in all"):
+    with pytest.raises(ValueError, match="do not add up"):
         split_card(bytearray(data))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.binary(max_size=900), min_size=2, max_size=3))
+def test_any_blocks_are_split_as_they_were_joined(blocks: list[bytes]) -> None:
+    found = split_card(bytearray(join_card(*blocks)))
+    assert [bytes(block) for block in found if block is not None] == blocks
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60))
+def test_any_data_is_a_card_or_a_value_error(data: bytes) -> None:
+    try:
+        blocks = split_card(bytearray(data))
+    except ValueError:
+        return
+    assert b"".join(filter(None, blocks)) == data[4 if blocks.fingers is None else 6 :]
 
 
 def test_replies_are_told_apart_by_shape() -> None:
@@ -148,14 +187,20 @@ def test_replies_are_told_apart_by_shape() -> None:
         Command.FIND: [Reply(Status.FOUND, bytearray(4)), Reply(Status.NO_CARD)],
         Command.SELECT: [Reply(Status.OK, bytearray(8)), Reply(Status.SELECT_FAILED)],
         Command.READ: [Reply(Status.OK, bytearray(1284)), Reply(Status.READ_FAILED)],
+        Command.ADDRESS: [Reply(Status.OK, bytearray(70 * count)) for count in (1, 2, 3, 4)]
+        + [Reply(Status.NO_CONTENT), Reply(Status.READ_FAILED)],
+        Command.MANAGEMENT: [Reply(Status.OK, bytearray(28)), Reply(Status.NO_CONTENT)],
+        Command.READ_FINGERS: [Reply(Status.OK, bytearray(size)) for size in (1286, 1798, 2310)],
     }
     for command, right in shapes.items():
         assert all(answers(command, reply) for reply in right)
         assert answers(command, Reply(Status.SAM_NOT_AUTHORISED))
-    for late in shapes[Command.READ] + shapes[Command.FIND] + shapes[Command.SAM_ID]:
+    for late in shapes[Command.READ] + shapes[Command.FIND] + shapes[Command.SAM_ID] + shapes[Command.ADDRESS]:
         assert not answers(Command.STATUS, late)
         assert not answers(Command.SELECT, late)
-    assert not any(answers(Command.READ, late) for late in shapes[Command.SELECT] + shapes[Command.FIND])
+    for late in shapes[Command.SELECT] + shapes[Command.FIND] + shapes[Command.MANAGEMENT]:
+        assert not answers(Command.READ, late)
+        assert not answers(Command.ADDRESS, late) or late.status == Status.NO_CONTENT
 
 
 def test_a_reply_prints_nothing_of_its_data() -> None:
@@ -220,14 +265,15 @@ def test_a_truncated_frame_gives_way_to_the_next_ones() -> None:
     short = GOLDEN["replies", "read failed 41"]
     decoder.feed(GOLDEN["data_replies", "base (30 01)"][:700])
     found = decoder.feed(short * 100)
-    assert Damage.CHECKSUM in found
+    assert any(isinstance(item, BadChecksum) for item in found)
     assert bodies(found) == [bytes.fromhex("00 00 41")] * 100
 
 
 @pytest.mark.parametrize("length", [0, SHORTEST_REPLY - 1, LONGEST + 1, 0xFFFF])
 def test_a_length_out_of_bounds_is_damage(length: int) -> None:
     decoder = FrameDecoder(shortest=SHORTEST_REPLY)
-    assert decoder.feed(PREAMBLE + length.to_bytes(2, "big")) == [Damage.LENGTH]
+    (damage,) = decoder.feed(PREAMBLE + length.to_bytes(2, "big"))
+    assert isinstance(damage, BadLength)
     assert decoder.pending < len(PREAMBLE)
 
 
@@ -253,3 +299,16 @@ def test_memory_is_bounded_and_no_bytes_are_too_many(chunks: list[bytes]) -> Non
 def test_the_checksum_is_the_documents() -> None:
     for golden in GOLDEN.values():
         assert reduce(xor, golden[len(PREAMBLE) :]) == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(BODIES, min_size=1, max_size=4), st.lists(st.integers(0, 1000), max_size=12))
+def test_replies_come_in_any_chunking(sent: list[bytes], cuts: list[int]) -> None:
+    decoder = ReplyDecoder()
+    data = b"".join(map(encode_frame, sent))
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    found = [item for start, end in pairwise(edges) for item in decoder.feed(data[start:end])]
+    assert found == [Reply(body[2], bytearray(body[3:])) for body in sent]
+    decoder.feed(data[:7])
+    decoder.reset()
+    assert decoder.feed(encode_reply(Status.OK)) == [Reply(Status.OK)]

@@ -11,7 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.errors import DeviceError
-from devices.idcard.record import CitizenText, check_digit, encode_text_block, nation_name, parse_record
+from devices.idcard.layout import CitizenText, Variant, encode_text_block
+from devices.idcard.numbers import check_digit
+from devices.idcard.protocol import CardBlocks
+from devices.idcard.record import CardRecord, nation_name
+from devices.idcard.record import parse_record as parse_blocks
 from sim.people import make_citizen
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "idcard_frames.txt"
@@ -32,7 +36,11 @@ EXAMPLE = CitizenText(
 )
 
 
-def parse(text: CitizenText, flag: str = " ") -> object:
+def parse_record(text: bytearray, photo: bytearray) -> CardRecord:
+    return parse_blocks(CardBlocks(text, photo, None))
+
+
+def parse(text: CitizenText, flag: str = " ") -> CardRecord:
     return parse_record(bytearray(encode_text_block(text, flag=flag)), bytearray(PHOTO))
 
 
@@ -122,13 +130,14 @@ def test_every_wrong_digit_of_a_number_is_found(position: int) -> None:
     assert not error.retry
 
 
-@pytest.mark.parametrize("flag", ["J", "I", "Y", "Z"])
-def test_other_variants_are_named(flag: str) -> None:
+@pytest.mark.parametrize("flag", ["K", "j", "Z", "\u4a00"])
+def test_a_card_of_an_unknown_kind_is_refused(flag: str) -> None:
     assert refusal(EXAMPLE, flag).code == "idcard.variant_unsupported"
 
 
 def test_a_zero_flag_is_a_citizen_too() -> None:
-    assert parse(EXAMPLE, "\0")
+    record = parse(EXAMPLE, "\0")
+    assert (record.variant, record.permit) == (Variant.CITIZEN, None)
 
 
 def test_long_term_cards_do_not_expire() -> None:
@@ -181,8 +190,8 @@ def test_unassigned_nations_are_not_guessed(code: str) -> None:
         ({"id_number": "1101011990030745x4"}, "not 17 digits"),
         ({"id_number": "11010119900307451x"}, "not 17 digits"),
         ({"nation": "汉"}, "nation is not a number"),
-        ({"name": ""}, "name or address is empty"),
-        ({"address": ""}, "name or address is empty"),
+        ({"name": ""}, "the name is empty"),
+        ({"address": ""}, "the address is empty"),
         ({"name": "测试\x1b@"}, "control characters"),
         ({"address": "北京\n市"}, "control characters"),
     ],

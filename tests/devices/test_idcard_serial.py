@@ -113,11 +113,25 @@ async def test_unplugged_in_the_middle_of_a_frame_and_back(tmp_path: Path) -> No
         with pytest.raises(DeviceError) as caught:
             await rig.reader.read_card(wait_seconds=5)
         assert caught.value.code == "idcard.offline"
+        await rig.until(DeviceState.OFFLINE)
         rig.device.feed = heard  # type: ignore[method-assign]
         rig.host.plug()
         await rig.until(DeviceState.ONLINE)
         rig.lay_down()
         await rig.check_read()
+
+
+async def test_a_reader_at_another_rate_is_found(tmp_path: Path) -> None:
+    """protocols 1.1: 1,295 bytes take 0.67 s at 19,200 baud."""
+    async with rig_running(tmp_path) as rig:
+        rig.host.unplug()
+        await rig.until(DeviceState.OFFLINE)
+        rig.host.set_baud(19_200)
+        rig.host.plug()
+        await rig.until(DeviceState.ONLINE)
+        assert rig.reader.status.details == {"baud": "19200"}
+        rig.lay_down()
+        assert 0.67 <= await rig.check_read() < 5
 
 
 @pytest.mark.parametrize("fault", [Fault.GARBAGE, Fault.CORRUPT, Fault.DUPLICATE])

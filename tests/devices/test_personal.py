@@ -17,6 +17,7 @@ from devices.personal import Kind, PersonalBytes, PersonalText, mask
     [
         ("110101199003074514", Kind.IDENTIFIER, "110*************14"),
         ("1234567890", Kind.IDENTIFIER, "123*****90"),
+        ("6222021234567894", Kind.CARD_NUMBER, "622***********94"),
         ("123456789", Kind.IDENTIFIER, "123*****9"),
         ("12345678", Kind.IDENTIFIER, "123****8"),
         ("1234567", Kind.IDENTIFIER, "*******"),

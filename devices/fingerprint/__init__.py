@@ -1,0 +1,1 @@
+"""Fingerprint sensor (ZFM/R30x)."""
