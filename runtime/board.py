@@ -9,7 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from devices.hotplug import UdevHotplug
+from devices.link import Link
 from devices.serial import open_serial_link
+from devices.tcp import open_tcp_link
 from runtime.config import Settings, secret_file
 from runtime.power import LogindPower
 from runtime.seams import Seams
@@ -62,11 +65,17 @@ def boot_id() -> str:
     return _BOOT_ID.read_text().strip()
 
 
+async def open_link(port: str, baud: int) -> Link:
+    """Open a device's port (an OpenLink): `tcp://HOST:PORT`, or a serial port by its path."""
+    return await (open_tcp_link if port.startswith("tcp://") else open_serial_link)(port, baud)
+
+
 def assemble(settings: Settings) -> Seams:
     """Build the real seams; raise TransportError (`line.bad_credentials`) when the broker's files do not fit."""
     platform = settings.platform
     return Seams(
-        open_link=open_serial_link,
+        open_link=open_link,
+        hotplug=UdevHotplug(),
         uplink=MqttUplink(
             platform.host,
             platform.port,

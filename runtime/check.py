@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from msgspec import inspect, structs
@@ -62,7 +62,7 @@ def convert(
     values: dict[str, Any] = {}
     for name, field in fields.items():
         key = f"{path}{name}"
-        section = field.type if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct) else None
+        section = section_of(field.type)
         inner: list[Mistake] = []
         if name not in data:
             inner = _missing(key, field.type, section) if field.required else []
@@ -76,7 +76,20 @@ def convert(
         else:
             inner = [Mistake(key, f"a section [{key}]", _found(key, data[name]))]
         mistakes += inner
-    return (None, mistakes) if mistakes else (kind(**values), [])
+    if mistakes:
+        return None, mistakes
+    try:
+        return kind(**values), []
+    except ValueError as error:  # what a Struct says of keys that do not fit together
+        return None, [Mistake(path.rstrip("."), "keys that fit together", str(error))]
+
+
+def section_of(kind: Any) -> type[msgspec.Struct] | None:
+    """Return the Struct of a field that is a section, also of one that may be left out; None for any other field."""
+    for one in get_args(kind) or (kind,):
+        if isinstance(one, type) and issubclass(one, msgspec.Struct):
+            return one
+    return None
 
 
 def describe(kind: Any) -> str:

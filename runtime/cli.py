@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from runtime import tester
 from runtime.client import ClientError, RpcError, connect
 
 ALLOCATOR = {
@@ -36,6 +37,7 @@ _UNAVAILABLE = 69
 app = typer.Typer(name="govterm", help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 models = typer.Typer(help="Prepare and list the face models.", no_args_is_help=True)
 app.add_typer(models, name="models")
+tester.add_to(app)
 
 SocketOption = Annotated[Path, typer.Option(help="Unix socket of the daemon's API.", metavar="PATH")]
 DirectoryOption = Annotated[Path, typer.Option(help="Where the models lie.", metavar="DIR")]
@@ -153,7 +155,7 @@ def list_models(directory: DirectoryOption = _MODELS) -> None:
 
 def main() -> None:
     """Run the command; sub-commands of extras are looked up only when one of ours is not meant."""
-    own = {"run", "check", "status", "call", "units", "models", "--version"}
+    own = {"run", "check", "status", "call", "units", "models", "--version", *tester.COMMANDS}
     if not (len(sys.argv) > 1 and sys.argv[1] in own):
         for entry in entry_points(group="govterm.commands"):
             _add(entry)

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from devices.config import IdCard, Printer
+from devices.config import CardReader, Environment, Fingerprint, IdCard, PinPad, Printer, Ups
+from runtime import drivers
 from runtime.check import Mistake, convert, parse_toml
 from transport.config import Platform
 from vision.config import Vision
@@ -63,6 +64,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     printer: Printer
     vision: Vision
     platform: Platform
+    fingerprint: Fingerprint | None = None
+    cardreader: CardReader | None = None
+    pinpad: PinPad | None = None
+    ups: Ups | None = None
+    environment: Environment | None = None
     session: Session = Session()
     rig: Annotated[
         bool,
@@ -73,6 +79,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "/var/lib/govterm"
 
     @property
+    def devices(self) -> dict[str, "Peripheral"]:
+        """The section of each peripheral this terminal has, by its kind."""
+        sections = ((kind, getattr(self, kind)) for kind in drivers.KINDS)
+        return {kind: section for kind, section in sections if section is not None}
+
+    @property
     def journal_file(self) -> Path:
         """The journal's SQLite database."""
         return Path(self.state_directory, "journal.db")
@@ -81,6 +93,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def audit_file(self) -> Path:
         """The audit log."""
         return Path(self.state_directory, "audit.jsonl")
+
+
+Peripheral = IdCard | Printer | Fingerprint | CardReader | PinPad | Ups | Environment
+"""A peripheral's section."""
 
 
 class ConfigError(Exception):
@@ -143,6 +159,13 @@ def check_machine(settings: Settings) -> list[Mistake]:
     mistakes += _readable("platform.seal_key_file", secret_file(platform.seal_key_file))
     if settings.vision.photo_library is not None:
         mistakes += _readable("vision.photo_library", Path(settings.vision.photo_library))
+    if settings.ups is not None and settings.ups.password_file is not None:
+        mistakes += _readable("ups.password_file", secret_file(settings.ups.password_file))
+    for kind, section in settings.devices.items():
+        try:
+            drivers.load(kind, section.driver)
+        except drivers.DriverError as error:
+            mistakes.append(Mistake(f"{kind}.driver", error.expected, repr(section.driver)))
     if not os.access(settings.state_directory, os.W_OK | os.X_OK):
         mistakes.append(Mistake("state_directory", "a directory the daemon may write", repr(settings.state_directory)))
     return mistakes
@@ -163,7 +186,10 @@ def _readable(key: str, path: Path) -> list[Mistake]:
     return [Mistake(key, "a readable file", repr(str(path)))]
 
 
-_PATHS = ("api.socket", "api.preview_socket", "idcard.port", "printer.port", "vision.model_directory")
+_PATHS = ("api.socket", "api.preview_socket", "vision.model_directory")
+_NOT_STABLE = re.compile(r"/dev/tty(USB|ACM)\d+")
+_NETWORK = {"ups": "nut://"}
+"""The kinds whose port may be an address."""
 
 
 def _across(right: Mapping[str, Any], *, rig: bool) -> list[Mistake]:
@@ -184,11 +210,9 @@ def _across(right: Mapping[str, Any], *, rig: bool) -> list[Mistake]:
         for key in ("api.socket", "api.preview_socket")
         if key in paths and len(os.fsencode(paths[key])) > _LONGEST_SOCKET_PATH
     ]
-    mistakes += [
-        Mistake(key, f"another {what} than {other}", repr(paths[key]))
-        for key, what, other in (("api.preview_socket", "path", "api.socket"), ("printer.port", "port", "idcard.port"))
-        if key in paths and paths[key] == paths.get(other)
-    ]
+    if paths.get("api.preview_socket", "") == paths.get("api.socket"):
+        mistakes.append(Mistake("api.preview_socket", "another path than api.socket", repr(paths["api.socket"])))
+    mistakes += _device_mistakes(right)
     mistakes += [
         Mistake("api.operator_users", _ONE_ROLE, repr(user))
         for user in right.get("api.operator_users", ())
@@ -204,6 +228,28 @@ def _across(right: Mapping[str, Any], *, rig: bool) -> list[Mistake]:
         for key, value in right.items()
         if "\0" in "".join(value if isinstance(value, tuple) else (str(value),))
     ]
+    return mistakes
+
+
+def _device_mistakes(right: Mapping[str, Any]) -> list[Mistake]:
+    """Check the ports against each other, and the drivers against what is installed."""
+    mistakes = []
+    taken: dict[str, str] = {}
+    for kind in drivers.KINDS:
+        key, port = f"{kind}.port", right.get(f"{kind}.port")
+        if port is not None and not (kind in _NETWORK and port.startswith(_NETWORK[kind])):
+            if not port.startswith("/"):
+                mistakes.append(Mistake(key, "an absolute path", repr(port)))
+            elif _NOT_STABLE.fullmatch(port):
+                stable = "a name under /dev/serial/by-id or by-path, which stays the same after a replug"
+                mistakes.append(Mistake(key, stable, repr(port)))
+            if port in taken:
+                mistakes.append(Mistake(key, f"another port than {taken[port]}", repr(port)))
+            taken.setdefault(port, key)
+        name = right.get(f"{kind}.driver")
+        if name is not None and name not in (there := drivers.installed()):
+            known = f"an installed driver ({', '.join(there)})" if there else "nothing: no other driver is installed"
+            mistakes.append(Mistake(f"{kind}.driver", known, repr(name)))
     return mistakes
 
 

@@ -1,14 +1,11 @@
 """The daemon: built from settings and seams, kept alive in one task tree, stopped in order (rule 4)."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import structlog
 
-from devices.idcard.driver import IdCardReader
-from devices.printer.driver import ReceiptPrinter
 from devices.status import DeviceState, DeviceStatus
 from runtime.api.listen import ClientListener, PreviewListener
 from runtime.api.methods import Terminal
@@ -20,6 +17,7 @@ from runtime.config import Settings
 from runtime.enrolment import Enrolment
 from runtime.journal import Journal
 from runtime.notify import Notifier
+from runtime.peripherals import Peripherals
 from runtime.seams import Seams
 from runtime.services.certificate import CertificateService, settle_prints
 from runtime.services.identity import IdentityService
@@ -27,6 +25,7 @@ from runtime.services.steps import Origin
 from runtime.session import Sessions, SessionState
 from runtime.state import Component, StateBoard, TooSlow
 from runtime.supervisor import Supervisor, UnitState
+from runtime.tickets import Tickets
 from transport import sm, sm2
 from transport.channel import Channel
 
@@ -35,11 +34,13 @@ log = structlog.get_logger(__name__)
 DRAIN_SECONDS = 2.0
 """What the platform may take to receipt the last records when the daemon stops."""
 
-_SERVING = {DeviceState.ONLINE, DeviceState.DEVICE_BUSY, DeviceState.STARTING}
+_HEALTHY = {DeviceState.ONLINE, DeviceState.DEVICE_BUSY}
+_NOT_AT_FAULT = {*_HEALTHY, DeviceState.STARTING}
 _UNIT_STATES = {
     UnitState.STARTING: DeviceState.STARTING,
     UnitState.RUNNING: DeviceState.ONLINE,
     UnitState.BACKING_OFF: DeviceState.OFFLINE,
+    UnitState.GAVE_UP: DeviceState.OFFLINE,
     UnitState.STOPPED: DeviceState.OFFLINE,
 }
 
@@ -108,8 +109,11 @@ class _Daemon:
         self._devices: dict[str, DeviceStatus] = {}
         self._units: dict[str, tuple[UnitState, str | None]] = {}
         self._supervisor = Supervisor(seams.jitter, self._on_unit)
-        self._reader = IdCardReader(settings.idcard, seams.open_link, self._listener("idcard"))
-        self._printer = ReceiptPrinter(settings.printer, seams.open_link, self._listener("printer"))
+        self._peripherals = Peripherals(
+            settings, seams, self._supervisor, journal=journal, audit=audit, on_status=self._on_device
+        )
+        self._ticketed = {*settings.devices, "vision"}
+        self._tickets = Tickets(journal, origin, self._ticketed, self._on_tickets)
         self._channel = Channel(
             settings.platform,
             seams.uplink,
@@ -137,9 +141,9 @@ class _Daemon:
             self._on_session(SessionState.CLOSED)
             previews = Previews(self._seams.verifier, roles, self._audit)
             server = ApiServer(self._terminal(sessions, previews), roles, settings.api.line_limit_bytes)
+            self._supervisor.start(group, "tickets", self._tickets.run)
             self._supervisor.start(group, "vision", self._seams.verifier.run)
-            self._supervisor.start(group, "idcard", self._reader.run)
-            self._supervisor.start(group, "printer", self._printer.run)
+            await self._peripherals.start(group)
             self._supervisor.start(group, "platform", self._channel.run)
             serving = [
                 group.create_task(server.serve(listeners.api), name="api"),
@@ -174,7 +178,7 @@ class _Daemon:
             state=self._state,
             sessions=sessions,
             identity=IdentityService(
-                reader=self._reader,
+                reader=self._peripherals.drivers["idcard"],
                 verifier=verifier,
                 journal=self._journal,
                 audit=self._audit,
@@ -185,7 +189,7 @@ class _Daemon:
             certificate=CertificateService(
                 platform=self._channel,
                 verifier=verifier,
-                printer=self._printer,
+                printer=self._peripherals.drivers["printer"],
                 journal=self._journal,
                 audit=self._audit,
                 origin=self._origin,
@@ -197,27 +201,37 @@ class _Daemon:
             previews=previews,
             power=self._seams.power,
             audit=self._audit,
+            peripherals=self._peripherals,
+            tickets=self._tickets,
         )
 
-    def _listener(self, device: str) -> Callable[[DeviceStatus], None]:
-        def heard(status: DeviceStatus) -> None:
-            self._devices[device] = status
-            self._publish(device)
-
-        return heard
+    def _on_device(self, device: str, status: DeviceStatus) -> None:
+        self._devices[device] = status
+        self._publish(device)
 
     def _on_unit(self, unit: str, state: UnitState, code: str | None) -> None:
         self._units[unit] = (state, code)
         self._publish(unit)
 
     def _publish(self, name: str) -> None:
-        """Put a component on the board: a device's own word, unless its driver is dead and could not say so."""
+        """Put a component on the board: a device's own word, unless its driver is dead of a bug or could not say so."""
         unit, code = self._units.get(name, (UnitState.STOPPED, None))
         status = self._devices.get(name)
-        if status is None or (unit is not UnitState.RUNNING and status.state in _SERVING):
-            self._state.set(name, Component(_UNIT_STATES[unit], code, status.identity if status else None))
-        else:
-            self._state.set(name, Component(status.state, status.code, status.identity, status.details))
+        dead = unit is not UnitState.RUNNING
+        if status is None or (dead and (status.state in _NOT_AT_FAULT or code == "internal")):
+            status = DeviceStatus(_UNIT_STATES[unit], code, status.identity if status else None)
+        state, details = status.state, status.details
+        if status.code in {f"{name}.wrong_device", f"{name}.swapped"}:
+            state = DeviceState.POTENTIAL_FRAUD
+        if unit is UnitState.GAVE_UP:
+            details = {**details, "gave_up": True}
+        self._state.set(name, Component(state, status.code, status.identity, details))
+        if name in self._ticketed and state is not DeviceState.STARTING and unit is not UnitState.STOPPED:
+            self._tickets.heard(name, None if state in _HEALTHY else status.code or f"{name}.{state}")
+
+    def _on_tickets(self, tickets: int, late: int) -> None:
+        self._devices["tickets"] = DeviceStatus(DeviceState.ONLINE, details={"open": str(tickets), "late": str(late)})
+        self._publish("tickets")
 
     def _on_line(self, connected: bool, code: str | None) -> None:  # noqa: FBT001 - the channel's StateListener
         self._devices["platform"] = DeviceStatus(DeviceState.ONLINE if connected else DeviceState.OFFLINE, code)

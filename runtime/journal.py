@@ -41,6 +41,15 @@ CREATE TABLE intents (
     key TEXT PRIMARY KEY, kind TEXT NOT NULL, transaction_id TEXT NOT NULL, state TEXT NOT NULL, code TEXT,
     opened_at REAL NOT NULL, settled_at REAL
 ) STRICT;
+CREATE TABLE identities (device TEXT PRIMARY KEY, identity TEXT NOT NULL) STRICT;
+CREATE TABLE tickets (
+    id TEXT PRIMARY KEY, device TEXT NOT NULL, code TEXT NOT NULL, opened_at REAL NOT NULL,
+    boot_id TEXT NOT NULL, began REAL NOT NULL, closed_at REAL
+) STRICT;
+CREATE TABLE ticket_clocks (
+    ticket TEXT NOT NULL, clock TEXT NOT NULL, stopped_after REAL, late INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (ticket, clock)
+) STRICT;
 CREATE INDEX open_intents ON intents (kind) WHERE state = 'open';
 """
 
@@ -137,6 +146,25 @@ class Journal:
         )
         rows = await self._run(lambda db: db.execute(statement, (kind,)).fetchall())
         return [Intent(*row) for row in rows]
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what `work` finds in the tables of devices and tickets."""
+        return await self._run(work)
+
+    async def write(self, work: Callable[[sqlite3.Connection], T], event: SupervisionEvent | None = None) -> T:
+        """Change the tables of devices and tickets, and append the event that tells of it, in one transaction."""
+        payload = None if event is None else _public(event)
+
+        def change(db: sqlite3.Connection) -> T:
+            found = work(db)
+            if payload is not None:
+                _append(db, self.stream, payload)
+            return found
+
+        found = await self._write(change)
+        if payload is not None:
+            self._appended.set()
+        return found
 
     async def unacknowledged(self, stream: str, after: int, limit: int) -> list[Record]:
         """Return up to `limit` records above both `after` and what the platform has, in order."""

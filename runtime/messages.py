@@ -40,7 +40,10 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SupervisionEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One step of one transaction, without personal data (T12). Identifiers are random; times are UTC seconds."""
+    """One step of one transaction, without personal data (T12). Identifiers are random; times are UTC seconds.
+
+    The life of a fault's ticket (T15) is such a transaction: it says which `device` it is about.
+    """
 
     transaction: str
     step: str
@@ -50,6 +53,7 @@ class SupervisionEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: float
     boot_id: str
     rig: bool
+    device: str | None = None
 
 
 BusinessMessage = CertificateRequest | CertificateIssue | Refusal | SupervisionEvent

@@ -85,7 +85,8 @@ def writable(settings: Settings) -> list[Path]:
     """Return every file the daemon may open for writing: journal, audit log and device ports."""
     journal = settings.journal_file
     companions = [journal.with_name(f"{journal.name}{suffix}") for suffix in ("", "-wal", "-shm")]
-    return [*companions, settings.audit_file, Path(settings.idcard.port), Path(settings.printer.port)]
+    ports = [Path(section.port) for section in settings.devices.values() if section.port.startswith("/")]
+    return [*companions, settings.audit_file, *ports]
 
 
 def _listen(settings: Settings, stack: ExitStack) -> dict[str, socket.socket]:

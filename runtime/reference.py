@@ -1,12 +1,11 @@
 """Writes `docs/configuration.md` from the Structs: `python -m runtime.reference > docs/configuration.md`."""
 
 import sys
-from typing import Any
 
 import msgspec
 from msgspec import inspect, structs
 
-from runtime.check import describe
+from runtime.check import describe, section_of
 from runtime.config import Settings
 
 EXAMPLE = """\
@@ -63,18 +62,16 @@ _UNITS = {
 
 def reference() -> str:
     """Return the page: each section's keys with type and limits, unit, default and meaning, and an example."""
-    sections = [field for field in structs.fields(Settings) if _section(field.type)]
-    plain = [field for field in structs.fields(Settings) if not _section(field.type)]
+    sections = [(field, kind) for field in structs.fields(Settings) if (kind := section_of(field.type))]
+    plain = [field for field in structs.fields(Settings) if not section_of(field.type)]
     parts = [_INTRODUCTION, "## Top level\n", _table(plain)]
-    for field in sections:
+    for field, kind in sections:
         needed = "" if field.required else " The section may be left out."
-        parts += [f"## `[{field.name}]`\n", f"{field.type.__doc__}{needed}\n", _table(structs.fields(field.type))]
+        if not field.required and field.default is None:
+            needed = " Without the section this terminal has none."
+        parts += [f"## `[{field.name}]`\n", f"{kind.__doc__}{needed}\n", _table(structs.fields(kind))]
     parts += ["## Example\n", f"```toml\n{EXAMPLE}```\n"]
     return "\n".join(parts)
-
-
-def _section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def _table(fields: tuple[structs.FieldInfo, ...] | list[structs.FieldInfo]) -> str:

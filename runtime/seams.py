@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from devices.hotplug import Hotplug
 from devices.link import OpenLink
 from transport.uplink import Uplink
 from vision.verifier import Verifier
@@ -32,13 +33,14 @@ class HostPower(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seams:
-    """The five seams, the wall clock (seconds since 1970) and the random source of back-off and scheduling.
+    """The six seams, the wall clock (seconds since 1970) and the random source of back-off and scheduling.
 
     Keys, nonces, session ids, idempotency keys and the order of liveness challenges never come from `jitter`:
     they come from the operating system.
     """
 
     open_link: OpenLink
+    hotplug: Hotplug
     uplink: Uplink
     verifier: Verifier
     journal: JournalExecutor

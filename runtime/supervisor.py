@@ -2,15 +2,27 @@
 
 A unit is one `run(ready)`: one life of a supervised thing. It calls `ready` when it serves, and returns or raises
 when that life ends; the supervisor then starts the next life after a growing pause.
+
+| state | what it means | what ends it |
+| --- | --- | --- |
+| `starting` | a life has begun and does not serve yet | `ready`, or the end of the life |
+| `running` | it serves | the end of the life |
+| `backing_off` | the next life waits | the pause, a replug, an operator |
+| `gave_up` | it was tried often enough: a person must look | a good life of its own, a replug, an operator |
+| `stopped` | the daemon stops | |
 """
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 import structlog
+
+from devices.errors import WrongDevice
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +36,15 @@ JITTER = 0.1
 """Pauses vary by a tenth either way, so that a fleet does not knock all at once."""
 GOOD_RUN_SECONDS = 10.0
 """A life that served this long has proved itself: the next pause is the first one again."""
+GIVE_UP_TRIES = 20
+"""Lives in a row without a good one. Their pauses alone come to 381 s: a device that restarts, or a cable that is put
+back within five minutes, never trips it; what stays away always does, within minutes of trying."""
+GIVE_UP_BREAKS = 10
+"""Lives that served and broke within GIVE_UP_WINDOW_SECONDS. An outage, however long, is one such break."""
+GIVE_UP_WINDOW_SECONDS = 600.0
+"""Sixty times GOOD_RUN_SECONDS: good lives too, when they are shorter than a minute, come ten to the window."""
+PROBE_SECONDS = 900.0
+"""What was given up is still tried this seldom, so that nothing is dead for ever (L13, L35)."""
 STOP_SECONDS = 3.0
 """What one unit may take to leave its device safe when it is stopped."""
 
@@ -37,6 +58,7 @@ class UnitState(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     BACKING_OFF = "backing_off"
+    GAVE_UP = "gave_up"
     STOPPED = "stopped"
 
 
@@ -69,14 +91,27 @@ def error_types(error: BaseException) -> str:
     return type(error).__name__
 
 
+class UnknownUnit(Exception):
+    """There is no such unit (`unit.unknown`)."""
+
+    code = "unit.unknown"
+    retry = False
+    advice = "`terminal.status` names the units of this terminal"
+
+
 @dataclass(slots=True)
 class _Unit:
     name: str
     life: Life
+    gives_up: bool
     state: UnitState = UnitState.STOPPED
     broken_code: str | None = None
     pause_seconds: float = FIRST_PAUSE_SECONDS
     running_since: float | None = None
+    tries: int = 0
+    breaks: deque[float] = field(default_factory=lambda: deque(maxlen=GIVE_UP_BREAKS))
+    only_by_hand: bool = False
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
@@ -86,34 +121,52 @@ class Supervisor:
     def __init__(self, jitter: random.Random, on_change: UnitListener) -> None:
         self._jitter = jitter
         self._on_change = on_change
-        self._units: list[_Unit] = []
+        self._units: dict[str, _Unit] = {}
 
-    def start(self, group: asyncio.TaskGroup, name: str, life: Life) -> None:
-        """Keep `life` alive as the unit `name`, in a task of `group`."""
-        unit = _Unit(name, life)
-        self._units.append(unit)
+    def start(self, group: asyncio.TaskGroup, name: str, life: Life, *, gives_up: bool = False) -> None:
+        """Keep `life` alive as the unit `name`, in a task of `group`; one that `gives_up` calls for a person."""
+        unit = _Unit(name, life, gives_up)
+        self._units[name] = unit
         unit.task = group.create_task(self._keep(unit), name=f"unit-{name}")
 
+    def require(self, name: str) -> None:
+        """Raise UnknownUnit when there is no such unit."""
+        if name not in self._units:
+            raise UnknownUnit(f"there is no unit {name}")
+
+    def plugged(self, name: str) -> None:
+        """Try a unit at once, with the first pauses again: its device was plugged in. One that runs is left alone."""
+        unit = self._units.get(name)
+        if unit is not None:
+            unit.tries = 0
+            unit.pause_seconds = FIRST_PAUSE_SECONDS
+            unit.wake.set()
+
+    def retry(self, name: str) -> None:
+        """Try a unit at once, whatever was before: a person asks. Raises UnknownUnit."""
+        self.require(name)
+        self._units[name].breaks.clear()
+        self.plugged(name)
+
     async def stop(self) -> None:
-        """Stop the units, last started first, each within STOP_SECONDS."""
-        for unit in reversed(self._units):
-            if unit.task is None:
-                continue
-            unit.task.cancel()
-            _, pending = await asyncio.wait([unit.task], timeout=STOP_SECONDS)
-            if pending:
-                log.error("unit_stuck", unit=unit.name, seconds=STOP_SECONDS)
+        """Stop the units together, last started first, within STOP_SECONDS."""
+        tasks = {unit.task: unit.name for unit in reversed(self._units.values()) if unit.task is not None}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, pending = await asyncio.wait(tasks, timeout=STOP_SECONDS)
+            for task in pending:
+                log.error("unit_stuck", unit=tasks[task], seconds=STOP_SECONDS)
         self._units.clear()
 
     async def _keep(self, unit: _Unit) -> None:
         try:
+            self._change(unit, UnitState.STARTING)
             while True:
-                self._change(unit, UnitState.STARTING)
+                unit.wake.clear()
                 self._broke(unit, await self._live(unit))
-                spread = self._jitter.uniform(1 - JITTER, 1 + JITTER)
-                pause = min(unit.pause_seconds * spread, LONGEST_PAUSE_SECONDS)
-                unit.pause_seconds = min(unit.pause_seconds * PAUSE_FACTOR, LONGEST_PAUSE_SECONDS)
-                await asyncio.sleep(pause)
+                if await self._woken(unit) or unit.state is not UnitState.GAVE_UP:
+                    self._change(unit, UnitState.STARTING)
         finally:
             self._change(unit, UnitState.STOPPED)
 
@@ -131,18 +184,23 @@ class Supervisor:
         return None
 
     def _ready(self, unit: _Unit) -> None:
-        if unit.state is not UnitState.STARTING:
+        if unit.running_since is not None or unit.state not in {UnitState.STARTING, UnitState.GAVE_UP}:
             return
         unit.running_since = asyncio.get_running_loop().time()
+        unit.wake.clear()
         if unit.broken_code is not None:
             log.info("unit_healed", unit=unit.name)
             unit.broken_code = None
         self._change(unit, UnitState.RUNNING)
 
     def _broke(self, unit: _Unit, error: BaseException | None) -> None:
-        since = unit.running_since
-        if since is not None and asyncio.get_running_loop().time() - since >= GOOD_RUN_SECONDS:
-            unit.pause_seconds = FIRST_PAUSE_SECONDS
+        now, since = asyncio.get_running_loop().time(), unit.running_since
+        if since is not None:
+            unit.breaks.append(now)
+            if now - since >= GOOD_RUN_SECONDS:
+                unit.pause_seconds = FIRST_PAUSE_SECONDS
+                unit.tries = 0
+        unit.tries += 1
         code = "unit.ended" if error is None else error_code(error)
         if code != unit.broken_code:
             if code == "internal" and error is not None:
@@ -150,7 +208,30 @@ class Supervisor:
             else:
                 log.warning("unit_broken", unit=unit.name, code=code)
         unit.broken_code = code
-        self._change(unit, UnitState.BACKING_OFF)
+        unit.only_by_hand = isinstance(error, WrongDevice)
+        if unit.state is UnitState.GAVE_UP:
+            self._on_change(unit.name, unit.state, code)
+            return
+        often = len(unit.breaks) == GIVE_UP_BREAKS and now - unit.breaks[0] <= GIVE_UP_WINDOW_SECONDS
+        if unit.only_by_hand or (unit.gives_up and (often or unit.tries >= GIVE_UP_TRIES)):
+            log.error("unit_gave_up", unit=unit.name, code=code, tries=unit.tries, advice="devices.retry")
+            self._change(unit, UnitState.GAVE_UP)
+        else:
+            self._change(unit, UnitState.BACKING_OFF)
+
+    async def _woken(self, unit: _Unit) -> bool:
+        """Wait for the next life; say whether somebody asked for it before its time."""
+        if unit.state is UnitState.GAVE_UP:
+            pause = None if unit.only_by_hand else PROBE_SECONDS
+        else:
+            spread = self._jitter.uniform(1 - JITTER, 1 + JITTER)
+            pause = min(unit.pause_seconds * spread, LONGEST_PAUSE_SECONDS)
+            unit.pause_seconds = min(unit.pause_seconds * PAUSE_FACTOR, LONGEST_PAUSE_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await unit.wake.wait()
+                return True
+        return False
 
     def _change(self, unit: _Unit, state: UnitState) -> None:
         if unit.state is not state:

@@ -3,26 +3,38 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
-from msgspec import Meta
 
 from runtime import texts
 from runtime.api.preview import Previews
 from runtime.api.roles import Role
+from runtime.api.shapes import (
+    CertificateWanted,
+    Described,
+    Guidance,
+    Nothing,
+    OfDevice,
+    OfSession,
+    PreviewOpened,
+    SessionOpened,
+    Subscribed,
+    TerminalStatus,
+    TicketStep,
+)
 from runtime.audit import Audit
+from runtime.peripherals import Peripherals
 from runtime.seams import HostPower
 from runtime.services.certificate import CertificateResult, CertificateService
 from runtime.services.identity import IdentityResult, IdentityService
 from runtime.session import Owner, SessionEnded, SessionError, Sessions
-from runtime.state import Change, Component, StateBoard, Subscription
+from runtime.state import Change, StateBoard, Subscription
 from runtime.supervisor import error_code
+from runtime.tickets import Ticket, TicketList, Tickets
 
 POWER_SECONDS = 15.0
 """What the host may take to accept the order to power off."""
-
-SessionId = Annotated[str, Meta(max_length=64, description="What session.open returned.")]
 
 
 class Caller(Owner, Protocol):
@@ -34,72 +46,6 @@ class Caller(Owner, Protocol):
 
     def forward(self, subscription: Subscription) -> None:
         """Send the subscription's changes from now on, in place of an earlier one's."""
-
-
-class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """No parameters, or no result."""
-
-
-class OfSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Names the caller's session."""
-
-    session: SessionId
-
-
-class CertificateWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Names the caller's session and a certificate."""
-
-    session: SessionId
-    certificate: Annotated[
-        str,
-        Meta(pattern="^[a-z0-9_]{1,64}$", description="The certificate's name, as in `social_insurance_enrolment`."),
-    ]
-
-
-class TerminalStatus(msgspec.Struct, frozen=True):
-    """What the terminal is and how it fares."""
-
-    version: str
-    boot_id: str
-    rig: bool
-    state: dict[str, Component]
-
-
-class SessionOpened(msgspec.Struct, frozen=True):
-    """The new session's id, a secret of this connection."""
-
-    session: str
-
-
-class Subscribed(msgspec.Struct, frozen=True):
-    """The whole state at `sequence`; `events.change` notifications follow from the next one on."""
-
-    sequence: int
-    state: dict[str, Component]
-
-
-class PreviewOpened(msgspec.Struct, frozen=True):
-    """Where to connect for frames, and the token to send there, ended by a newline."""
-
-    token: str
-    socket: str
-
-
-class Guidance(msgspec.Struct, frozen=True):
-    """Notification `session.guidance`: what the citizen should do now."""
-
-    session: str
-    code: str
-    text: str
-
-
-class Described(msgspec.Struct, frozen=True):
-    """The OpenRPC document."""
-
-    openrpc: str
-    info: dict[str, str]
-    methods: list[Any]
-    components: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +63,8 @@ class Terminal:
     previews: Previews
     power: HostPower
     audit: Audit
+    peripherals: Peripherals
+    tickets: Tickets
 
 
 async def _status(terminal: Terminal, _caller: Caller, _params: Nothing) -> TerminalStatus:
@@ -173,6 +121,27 @@ async def _power_off(terminal: Terminal, caller: Caller, _params: Nothing) -> No
         await terminal.audit.note("power_off_failed", actor=actor, details={"code": error_code(error)})
         raise
     return Nothing()
+
+
+async def _retry(terminal: Terminal, caller: Caller, params: OfDevice) -> Nothing:
+    await terminal.peripherals.retry(params.device, actor=f"uid {caller.uid}")
+    return Nothing()
+
+
+async def _accept(terminal: Terminal, caller: Caller, params: OfDevice) -> Nothing:
+    await terminal.peripherals.accept(params.device, actor=f"uid {caller.uid}")
+    return Nothing()
+
+
+async def _tickets(terminal: Terminal, _caller: Caller, _params: Nothing) -> TicketList:
+    return await terminal.tickets.book()
+
+
+async def _answer(terminal: Terminal, caller: Caller, params: TicketStep) -> Ticket:
+    ticket = await terminal.tickets.answer(params.ticket, params.step)
+    details = {"ticket": params.ticket, "step": params.step, "device": ticket.device}
+    await terminal.audit.note("ticket_answered", actor=f"uid {caller.uid}", details=details)
+    return ticket
 
 
 async def _discover(terminal: Terminal, _caller: Caller, _params: Nothing) -> Described:
@@ -260,6 +229,39 @@ METHODS = (
         Nothing,
         _power_off,
         "Order the host to power off; `session.busy` while a citizen is served. It is audited.",
+    ),
+    Method(
+        "devices.retry",
+        Role.OPERATOR,
+        OfDevice,
+        Nothing,
+        _retry,
+        "Try a device at once that gave up, waits for its next try, or was refused; one that runs is left alone. It is "
+        "audited.",
+    ),
+    Method(
+        "devices.accept",
+        Role.OPERATOR,
+        OfDevice,
+        Nothing,
+        _accept,
+        "Accept the device that was refused as `KIND.swapped`: from now on its identity is the expected one. Audited.",
+    ),
+    Method(
+        "tickets.list",
+        Role.OPERATOR,
+        Nothing,
+        TicketList,
+        _tickets,
+        "The open tickets and the last closed ones, newest first, and the late answers of the year (T15).",
+    ),
+    Method(
+        "tickets.answer",
+        Role.OPERATOR,
+        TicketStep,
+        Ticket,
+        _answer,
+        "Stop one of a ticket's clocks; recovery closes a ticket by itself. It is audited.",
     ),
 )
 """Every method there is."""

@@ -116,7 +116,14 @@ class Transaction:
 
 
 def event(
-    origin: Origin, transaction: str, step: str, *, outcome: Outcome, code: str | None, seconds: float
+    origin: Origin,
+    transaction: str,
+    step: str,
+    *,
+    outcome: Outcome,
+    code: str | None,
+    seconds: float,
+    device: str | None = None,
 ) -> SupervisionEvent:
     """Return the event of one step, stamped with the wall clock and the daemon's origin."""
     return SupervisionEvent(
@@ -128,4 +135,5 @@ def event(
         seconds=seconds,
         boot_id=origin.boot_id,
         rig=origin.rig,
+        device=device,
     )

@@ -22,7 +22,15 @@ from runtime.notify import Notifier
 from runtime.seams import Seams
 from sim.devices.idcard import VirtualIdCardReader
 from sim.devices.printer import VirtualPrinter
-from sim.memory import InlineExecutor, MemoryLinks, MemoryPort, MemoryUplink, RecordedPower, ScriptedVerifier
+from sim.memory import (
+    InlineExecutor,
+    MemoryHotplug,
+    MemoryLinks,
+    MemoryPort,
+    MemoryUplink,
+    RecordedPower,
+    ScriptedVerifier,
+)
 from sim.people import Citizen, Population
 from sim.platform import logic
 from sim.platform.logic import Platform as ReferencePlatform
@@ -240,6 +248,8 @@ class House:
         self.printer = VirtualPrinter()
         self.reader_port = MemoryPort(self.reader, latency_seconds=0.01)
         self.printer_port = MemoryPort(self.printer, latency_seconds=0.01)
+        self.links = MemoryLinks({"/dev/idcard": self.reader_port, "/dev/printer": self.printer_port})
+        self.hotplug = MemoryHotplug()
         self.uplink = MemoryUplink(latency_seconds=0.002)
         self.verifier = ScriptedVerifier()
         self.power = RecordedPower()
@@ -257,7 +267,8 @@ class House:
 
     async def daemon(self) -> None:
         seams = Seams(
-            open_link=MemoryLinks({"/dev/idcard": self.reader_port, "/dev/printer": self.printer_port}),
+            open_link=self.links,
+            hotplug=self.hotplug,
             uplink=self.uplink,
             verifier=self.verifier,
             journal=InlineExecutor(self.journal),

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runtime.api import rpc
-from runtime.api.methods import Nothing
 from runtime.api.rpc import LineSplitter, Request, RpcError, parse
+from runtime.api.shapes import Nothing
 
 LIMIT = 4_096
 

@@ -185,3 +185,49 @@ def test_secret_files_are_sought_in_the_credentials_directory(monkeypatch):
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/govterm.service")
     assert secret_file("ca.pem") == Path("/run/credentials/govterm.service/ca.pem")
     assert secret_file("/etc/ca.pem") == Path("/etc/ca.pem")
+
+
+DEVICES = """
+[fingerprint]
+port = "/dev/serial/by-id/usb-Finger"
+[cardreader]
+port = "/dev/serial/by-path/pci-1"
+usb = "0403:6001"
+[pinpad]
+port = "/dev/ttyS1"
+[ups]
+port = "nut://monitor@localhost/ups"
+[environment]
+port = "/dev/ttyS2"
+identity = "A5002"
+"""
+
+
+def test_every_kind_of_device_has_a_section_and_an_absent_one_is_none():
+    """T1-T6, T14: the kinds are named alike as section and unit."""
+    assert parse(EXAMPLE.encode()).devices.keys() == {"idcard", "printer"}
+    settings = parse((EXAMPLE + DEVICES).encode())
+    kinds = ["idcard", "printer", "fingerprint", "cardreader", "pinpad", "ups", "environment"]
+    assert list(settings.devices) == kinds
+    assert settings.environment is not None
+    assert settings.environment.identity == "A5002"
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "expected"),
+    [
+        ('[ups]\nport = "localhost"', "ups.port", "an absolute path"),
+        ('[pinpad]\nport = "nut://host/ups"', "pinpad.port", "an absolute path"),
+        ('[pinpad]\nport = "/dev/ttyUSB0"', "pinpad.port", "stays the same after a replug"),
+        ('[pinpad]\nport = "/dev/ttyS1"\nusb = "6001"', "pinpad.usb", "text that matches"),
+        ('[pinpad]\nport = "/dev/ttyS1"\nmac_key = 48', "pinpad", "keys that fit together"),
+        ('[pinpad]\nport = "/dev/ttyS1"\n[fingerprint]\nport = "/dev/ttyS1"', "pinpad.port", "than fingerprint.port"),
+        ('[pinpad]\nport = "/dev/ttyS1"\ndriver = "acme"', "pinpad.driver", "no other driver is installed"),
+    ],
+)
+def test_a_wrong_device_section_names_the_device_and_the_key(line, key, expected):
+    with pytest.raises(ConfigError) as refused:
+        parse(f"{EXAMPLE}\n{line}\n".encode())
+    (mistake,) = refused.value.mistakes
+    assert mistake.key == key
+    assert expected in mistake.expected

@@ -87,7 +87,7 @@ def test_it_serves_says_so_and_stops_in_order(daemon, files):
 
     status = asyncio.run(ask())
     assert status["rig"] is True
-    assert set(status["state"]) == {"idcard", "platform", "printer", "session", "vision"}
+    assert {"hotplug", "idcard", "platform", "printer", "session", "tickets", "vision"} <= set(status["state"])
     daemon.wait_for("WATCHDOG=1")
     assert resource.prlimit(daemon.process.pid, resource.RLIMIT_CORE) == (0, 0)
     asked = time.monotonic()
@@ -138,11 +138,11 @@ def test_the_rig_is_refused_without_its_launchers_word(files):
 def test_every_mistake_is_told_and_nothing_starts(files):
     text = files.daemon_settings.read_text()
     files.daemon_settings.write_text(
-        text.replace("[idcard]", "[idcard]\nbaud = 3").replace("[printer]", "[printer]\nx = 1")
+        text.replace("[idcard]", "[idcard]\ncard_wait_seconds = 0").replace("[printer]", "[printer]\nx = 1")
     )
     code, lines = finished(files, "--rig")
     assert code == 78
-    assert [line["key"] for line in lines] == ["idcard.baud", "printer.x"]
+    assert [line["key"] for line in lines] == ["idcard.card_wait_seconds", "printer.x"]
     assert list(files.state.iterdir()) == []
 
 
@@ -212,6 +212,5 @@ def test_only_journal_audit_log_and_ports_are_writable(files):
         str(files.state / "journal.db-wal"),
         str(files.state / "journal.db-shm"),
         str(files.state / "audit.jsonl"),
-        str(files.idcard),
-        str(files.printer),
+        *(str(files.port(kind)) for kind in settings.devices),
     }

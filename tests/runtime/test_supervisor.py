@@ -6,10 +6,10 @@ import random
 import pytest
 from structlog.testing import capture_logs
 
-from devices.errors import DeviceError
+from devices.errors import DeviceError, WrongDevice
 from devices.link import LinkLost
 from runtime import supervisor
-from runtime.supervisor import Supervisor, UnitState, error_code
+from runtime.supervisor import Supervisor, UnitState, UnknownUnit, error_code
 from sim.virtual_time import run
 
 
@@ -187,3 +187,156 @@ def test_units_stop_in_reverse_order_and_a_stuck_one_holds_up_the_rest_only_for_
 )
 def test_codes_of_errors(error, code):
     assert error_code(error) == code
+
+
+class Failing(Watched):
+    """A unit that gives up; its lives serve for `good` seconds, or fail at once while that is None."""
+
+    def __init__(self, good: float | None = None) -> None:
+        super().__init__(self.live_once)
+        self.good = good
+        self.lives = 0
+        self.error: Exception = offline()
+
+    async def live_once(self, ready):
+        self.lives += 1
+        if self.good is not None:
+            ready()
+            await asyncio.sleep(self.good)
+        raise self.error
+
+    async def tell(self, story):
+        async with asyncio.TaskGroup() as group:
+            self.supervisor.start(group, "unit", self.life, gives_up=True)
+            try:
+                await story(asyncio.get_running_loop())
+            finally:
+                await self.supervisor.stop()
+
+    @property
+    def state(self) -> UnitState:
+        return self.told[-1][1]
+
+    def gave_up_at(self) -> float | None:
+        return next((at for at, state, _ in self.told if state is UnitState.GAVE_UP), None)
+
+
+@pytest.mark.parametrize("outage", [1, 30, 120, 300])
+def test_an_outage_of_up_to_five_minutes_never_gives_up(outage):
+    """L35: not on a short one, however often it was tried."""
+    unit = Failing()
+
+    async def story(_loop):
+        await asyncio.sleep(outage)
+        unit.good = 3600
+        await asyncio.sleep(60)
+        assert unit.state is UnitState.RUNNING
+
+    run(unit.tell(story))
+    assert unit.gave_up_at() is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_stays_away_gives_up_within_ten_minutes_and_says_so_once(seed):
+    """L35: never "never"."""
+    unit = Failing()
+    unit.supervisor._jitter.seed(seed)
+
+    async def story(_loop):
+        await asyncio.sleep(4 * 3600)
+
+    with capture_logs() as lines:
+        run(unit.tell(story))
+    at = unit.gave_up_at()
+    assert at is not None
+    assert 300 < at < 600
+    assert [line["event"] for line in lines] == ["unit_broken", "unit_gave_up"]
+    assert unit.lives <= supervisor.GIVE_UP_TRIES + 4 * 4
+
+
+def test_what_was_given_up_heals_by_itself_in_time():
+    """L13: no operator is needed, only patience."""
+    unit = Failing()
+
+    async def story(_loop):
+        await asyncio.sleep(3600)
+        assert unit.state is UnitState.GAVE_UP
+        unit.good = 3600
+        await asyncio.sleep(supervisor.PROBE_SECONDS + 1)
+        assert unit.state is UnitState.RUNNING
+
+    run(unit.tell(story))
+
+
+@pytest.mark.parametrize(("good", "trips"), [(1.0, True), (10.5, True), (45.0, True), (90.0, False)])
+def test_good_lives_that_break_every_minute_give_up_too(good, trips):
+    unit = Failing(good=good)
+
+    async def story(_loop):
+        await asyncio.sleep(1200)
+
+    run(unit.tell(story))
+    assert (unit.gave_up_at() is not None) is trips
+
+
+@pytest.mark.parametrize("how", ["retry", "plugged"])
+def test_a_hand_or_a_replug_tries_at_once_with_the_first_pauses_again(how):
+    unit = Failing()
+
+    async def story(loop):
+        await asyncio.sleep(3600)
+        getattr(unit.supervisor, how)("unit")
+        asked = loop.time()
+        await asyncio.sleep(1)
+        assert unit.state is not UnitState.GAVE_UP
+        assert len([at for at, state, _ in unit.told if at >= asked and state is UnitState.STARTING]) >= 2
+        unit.good = 3600
+        getattr(unit.supervisor, how)("unit")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0.001)
+        assert unit.state is UnitState.RUNNING
+
+    run(unit.tell(story))
+
+
+def test_a_replug_ends_a_long_pause_and_one_during_a_life_is_not_lost():
+    """The event may come before the loss of the old link is noticed."""
+    unit = Failing()
+
+    async def story(loop):
+        await asyncio.sleep(200)
+        unit.good = 50
+        lives = unit.lives
+        unit.supervisor.plugged("unit")
+        await asyncio.sleep(0.001)
+        assert (unit.state, unit.lives) == (UnitState.RUNNING, lives + 1)
+        unit.supervisor.plugged("unit")
+        await asyncio.sleep(50)
+        assert unit.pauses()[-1] == 0.0
+
+    run(unit.tell(story))
+
+
+def test_a_wrong_device_is_left_alone_until_a_hand():
+    unit = Failing()
+    unit.error = WrongDevice("idcard.wrong_device", "another", advice="x", retry=False)
+
+    async def story(_loop):
+        await asyncio.sleep(24 * 3600)
+        assert (unit.state, unit.lives) == (UnitState.GAVE_UP, 1)
+        unit.supervisor.retry("unit")
+        await asyncio.sleep(3600)
+        assert (unit.state, unit.lives) == (UnitState.GAVE_UP, 2)
+
+    run(unit.tell(story))
+
+
+def test_an_unknown_unit_is_refused():
+    async def main() -> None:
+        keeper = Supervisor(random.Random(1), lambda *_: None)  # noqa: S311 - back-off only
+        keeper.plugged("nothing")
+        with pytest.raises(UnknownUnit) as refused:
+            keeper.retry("nothing")
+        assert refused.value.code == "unit.unknown"
+
+    run(main())

@@ -1,0 +1,104 @@
+"""Which device may serve as which kind (H8, L7).
+
+One rule: a device that says who it is must be the one that is expected. Expected is what the kind's section states as
+`identity`; where it states nothing, the first identity that was ever seen, which the journal remembers. Any other
+device is refused until it is plugged anew, an operator asks for another try, or, where nothing is stated, an operator
+accepts it. A device that says nothing has proved nothing: it serves unless `identity` or `usb` is stated. What counts
+as identity is what the device's own protocol tells, else the serial number at USB.
+"""
+
+import sqlite3
+from collections.abc import Mapping
+
+import structlog
+
+from devices.errors import WrongDevice
+from devices.hotplug import UsbPort
+from devices.link import LinkLost
+from runtime.config import Peripheral
+from runtime.journal import Journal, JournalError
+
+log = structlog.get_logger(__name__)
+
+
+class TrustError(Exception):
+    """There is nothing to accept: `device.not_swapped`."""
+
+    code = "device.not_swapped"
+    retry = False
+    advice = "only a device that is refused as swapped can be accepted; a stated identity is changed in its section"
+
+
+class Trust:
+    """Knows the expected identity of each kind."""
+
+    def __init__(self, sections: Mapping[str, Peripheral], journal: Journal) -> None:
+        self._sections = sections
+        self._journal = journal
+        self._remembered: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
+
+    async def load(self) -> None:
+        """Read what the journal remembers."""
+        rows = await self._journal.read(lambda db: db.execute("SELECT device, identity FROM identities").fetchall())
+        self._remembered = dict(rows)
+
+    def check_port(self, kind: str, port: UsbPort | None) -> None:
+        """Look at the port before it is opened; raise WrongDevice, or LinkLost when a stated device is away."""
+        wanted = self._sections[kind].usb
+        if wanted is None:
+            return
+        if port is None:
+            raise LinkLost("no such device at USB")
+        if port.usb != wanted.lower():
+            raise self._refuse(kind, "wrong_device", port.usb)
+
+    def check_identity(self, kind: str, identity: str | None) -> bool:
+        """Compare an identity with the expected one; raise WrongDevice.
+
+        Returns True when it is the first that was ever seen: it is expected from now on, and to be remembered.
+        """
+        stated = self._sections[kind].identity
+        if stated is not None and identity != stated:
+            raise self._refuse(kind, "wrong_device", identity)
+        first = stated is None and identity is not None and kind not in self._remembered
+        if stated is None and identity is not None:
+            expected = self._remembered.setdefault(kind, identity)
+            if identity != expected:
+                raise self._refuse(kind, "swapped", identity)
+        self._refused.pop(kind, None)
+        return first
+
+    async def remember(self, kind: str) -> None:
+        """Write the expected identity of a kind down; a journal that cannot is told in the log."""
+        try:
+            await self._store(kind, self._remembered[kind])
+        except JournalError as error:
+            log.warning("identity_not_remembered", device=kind, code=error.code)
+
+    async def accept(self, kind: str) -> str:
+        """Expect the device that was refused as swapped from now on, and return its identity; raise TrustError."""
+        identity = self._refused.get(kind)
+        if identity is None:
+            raise TrustError(f"no other {kind} is waiting to be accepted")
+        await self._store(kind, identity)
+        self._remembered[kind] = identity
+        self._refused.pop(kind, None)
+        return identity
+
+    async def _store(self, kind: str, identity: str) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT OR REPLACE INTO identities VALUES (?, ?)", (kind, identity))
+
+        await self._journal.write(work)
+
+    def _refuse(self, kind: str, what: str, found: str | None) -> WrongDevice:
+        code = f"{kind}.{what}"
+        advice = "change `identity` or `usb` in its section, or put the right device back"
+        if what == "swapped" and found is not None:
+            self._refused[kind] = found
+            advice = "put the right device back, or accept this one: devices.accept"
+        else:
+            self._refused.pop(kind, None)
+        log.error("device_refused", alarm=True, device=kind, code=code, found=found or "nothing", advice=advice)
+        return WrongDevice(code, "another device is in its place", advice=advice, retry=False)

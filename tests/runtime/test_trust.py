@@ -1,0 +1,106 @@
+"""Which device may serve: the one rule, and what counts as identity (H8, L7)."""
+
+import sqlite3
+
+import pytest
+from structlog.testing import capture_logs
+
+from devices.config import Environment, IdCard
+from devices.errors import WrongDevice
+from devices.hotplug import UsbPort
+from devices.link import LinkLost
+from runtime.journal import Journal, JournalError
+from runtime.trust import Trust, TrustError
+from sim.memory import InlineExecutor
+
+
+@pytest.fixture
+def database():
+    connection = sqlite3.connect(":memory:")
+    yield connection
+    connection.close()
+
+
+async def trust(database, **stated) -> Trust:
+    journal = Journal(InlineExecutor(database), lambda: 0.0)
+    await journal.open()
+    sections = {"idcard": IdCard(port="/dev/a", **stated), "environment": Environment(port="/dev/b")}
+    found = Trust(sections, journal)
+    await found.load()
+    return found
+
+
+async def test_the_first_identity_is_expected_from_then_on_also_after_a_restart(database):
+    one = await trust(database)
+    assert one.check_identity("idcard", "A")
+    await one.remember("idcard")
+    assert not one.check_identity("idcard", "A")
+    again = await trust(database)
+    with capture_logs() as lines, pytest.raises(WrongDevice) as refused:
+        again.check_identity("idcard", "B")
+    assert (refused.value.code, refused.value.retry) == ("idcard.swapped", False)
+    assert [(line["event"], line["alarm"], line["found"]) for line in lines] == [("device_refused", True, "B")]
+
+
+async def test_silence_is_no_change(database):
+    """Unknown is never a value (L14): only a stated identity must be proved."""
+    one = await trust(database)
+    one.check_identity("idcard", "A")
+    assert not one.check_identity("idcard", None)
+    assert not one.check_identity("environment", None)
+    strict = await trust(database, identity="A")
+    with pytest.raises(WrongDevice) as refused:
+        strict.check_identity("idcard", None)
+    assert refused.value.code == "idcard.wrong_device"
+
+
+async def test_a_stated_identity_is_not_remembered_and_what_was_remembered_does_not_count(database):
+    one = await trust(database)
+    one.check_identity("idcard", "A")
+    await one.remember("idcard")
+    strict = await trust(database, identity="B")
+    assert not strict.check_identity("idcard", "B")
+    with pytest.raises(WrongDevice):
+        strict.check_identity("idcard", "A")
+    with pytest.raises(TrustError):
+        await strict.accept("idcard")
+
+
+async def test_only_the_refused_device_can_be_accepted_and_only_while_it_is_there(database):
+    one = await trust(database)
+    one.check_identity("idcard", "A")
+    for accepted in (False, True):
+        with pytest.raises(WrongDevice):
+            one.check_identity("idcard", "B")
+        if accepted:
+            assert await one.accept("idcard") == "B"
+        else:
+            one.check_identity("idcard", "A")
+            with pytest.raises(TrustError):
+                await one.accept("idcard")
+    assert not one.check_identity("idcard", "B")
+    assert database.execute("SELECT identity FROM identities").fetchall() == [("B",)]
+
+
+async def test_the_usb_device_is_checked_before_the_port_is_opened(database):
+    one = await trust(database, usb="1A86:7523")
+    one.check_port("idcard", UsbPort("/dev/ttyUSB0", usb="1a86:7523"))
+    one.check_port("environment", None)
+    with pytest.raises(LinkLost):
+        one.check_port("idcard", None)
+    for usb in ("0403:6001", None):
+        with pytest.raises(WrongDevice):
+            one.check_port("idcard", UsbPort("/dev/ttyUSB0", usb=usb))
+
+
+async def test_a_journal_that_cannot_remember_is_told_and_serves_on(database, monkeypatch):
+    one = await trust(database)
+    one.check_identity("idcard", "A")
+
+    async def full(*_arguments):
+        raise JournalError("journal.write_failed", "full", advice="x", retry=True)
+
+    monkeypatch.setattr(Journal, "write", full)
+    with capture_logs() as lines:
+        await one.remember("idcard")
+    assert [(line["event"], line["code"]) for line in lines] == [("identity_not_remembered", "journal.write_failed")]
