@@ -8,12 +8,13 @@ CACHE := .cache/govterm
 UV_VERSION := 0.13.9
 export GOVTERM_CACHE := $(CURDIR)/$(CACHE)
 
-.PHONY: help setup demo test slow lint unit bench docs system-packages clean
+.PHONY: help setup demo test slow fuzz lint unit bench docs system-packages clean
 
 help:
 	@echo "make demo    serve one citizen on the rig, start to end"
 	@echo "make test    lint and all tests (installs Debian packages when root)"
-	@echo "make slow    the long forms of the tests"
+	@echo "make slow    the long forms of the tests, and a board booted with systemd (root)"
+	@echo "make fuzz    the codecs fuzzed, FUZZ_SECONDS (an hour) each; make slow has it too"
 	@echo "make bench   the benchmarks"
 	@echo "make docs    regenerate the generated pages of docs/"
 	@echo "make setup   the virtual environment and the models; the others call it"
@@ -48,8 +49,12 @@ lint: setup
 unit: setup system-packages
 	$(BIN)/pytest -m "not slow"
 
-slow: setup system-packages
+slow: setup
+	@$(BIN)/python tests/system_packages.py slow
 	$(BIN)/pytest -m slow
+
+fuzz: setup
+	$(BIN)/pytest tests/fuzz -m slow -s
 
 bench: setup
 	$(BIN)/pytest benchmarks

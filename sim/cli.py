@@ -16,6 +16,7 @@ from rich.table import Table
 
 from sim.control import ControlError, ask
 from sim.sabotage import Sabotage
+from sim.scenario import ScenarioError, Step, load_scenario, play
 from sim.settings import RigError, RigFiles, RigSettings, cache_directory, free_port, load_rig, make_rig
 from vision.errors import VisionError
 
@@ -82,14 +83,20 @@ def demo(
 
 
 @rig.callback(invoke_without_command=True)
-def start(context: typer.Context, config: ConfigOption = None) -> None:
+def start(
+    context: typer.Context,
+    config: ConfigOption = None,
+    scenario: Annotated[
+        Path | None, typer.Option(help="Verbs on a timeline (TOML), told from the start of the rig.", metavar="FILE")
+    ] = None,
+) -> None:
     """Start the rig that `govterm rig init` made, and keep it up until Ctrl-C."""
     context.obj = config
     if context.invoked_subcommand is None:
         _log_to_stderr()
         try:
-            _run(_serve(*load_rig(config or _CONFIG)))
-        except (RigError, VisionError, OSError) as error:
+            _run(_serve(*load_rig(config or _CONFIG), load_scenario(scenario) if scenario else []))
+        except (RigError, ScenarioError, VisionError, OSError) as error:
             _fail(error)
 
 
@@ -101,7 +108,7 @@ def init(
     """Make a rig: its configuration rig.toml, its keys, and a govterm.toml for the daemon."""
     files = RigFiles(directory.absolute(), directory.absolute())
     try:
-        make_rig(files, RigSettings(seed=seed, broker_port=free_port()))
+        make_rig(files, RigSettings(seed=seed, broker_port=free_port(), nut_port=free_port()))
     except RigError as error:
         _fail(error)
     _say_where(files)
@@ -153,14 +160,24 @@ def prepare(
         typer.echo(path)
 
 
-async def _serve(files: RigFiles, settings: RigSettings) -> None:
+async def _serve(files: RigFiles, settings: RigSettings, scenario: list[Step]) -> None:
     from sim import assets
     from sim.rig import open_rig
 
     prepared = await asyncio.to_thread(assets.prepare, cache_directory() / "assets")
     async with open_rig(files, settings, prepared) as started:
         _say_where(files)
-        await started.watch()
+        telling = asyncio.create_task(play(scenario, started.devices), name="scenario")
+        watching = asyncio.create_task(started.watch(), name="rig watch")
+        try:
+            await asyncio.wait({telling, watching}, return_when=asyncio.FIRST_EXCEPTION)
+            for task in (telling, watching):
+                if task.done():
+                    task.result()
+        finally:
+            telling.cancel()
+            watching.cancel()
+            await asyncio.gather(telling, watching, return_exceptions=True)
 
 
 def _say_where(files: RigFiles) -> None:

@@ -17,15 +17,22 @@ from sim.assets import Assets, chip_photo
 from sim.broker import broker_process
 from sim.camera import CameraServer
 from sim.control import Command, ask, perform, serve_control
+from sim.devices.cardreader import VirtualCardReader
+from sim.devices.environment import VirtualEnvironmentUnit
+from sim.devices.fingerprint import VirtualFingerprintSensor
 from sim.devices.idcard import VirtualIdCardReader
+from sim.devices.nut import VirtualNutServer
 from sim.devices.paper import Paper
+from sim.devices.pinpad import VirtualPinPad
 from sim.devices.printer import VirtualPrinter
+from sim.devices.ups import VirtualMegatecUps
 from sim.people import Citizen, Population
 from sim.platform.faults import Faults
 from sim.pty import PtyHost
 from sim.scene import Portrait
-from sim.settings import PRINTER_BAUD, RigError, RigFiles, RigSettings
-from sim.wire import Verbs
+from sim.settings import BAUD, RigError, RigFiles, RigSettings
+from sim.tcp import TcpHost
+from sim.wire import Verbs, VirtualDevice
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +80,15 @@ async def open_rig(files: RigFiles, settings: RigSettings, assets: Assets) -> As
     if settings.person != "nobody":
         camera.show(settings.person)
     reader = VirtualIdCardReader()
-    printer = VirtualPrinter(font=assets.font, on_paper=_Shelf(files.paper).keep)
+    peripherals: dict[str, VirtualDevice] = {
+        "idcard": reader,
+        "printer": VirtualPrinter(font=assets.font, on_paper=_Shelf(files.paper).keep),
+        "fingerprint": VirtualFingerprintSensor(),
+        "cardreader": VirtualCardReader(),
+        "pinpad": VirtualPinPad(),
+        "ups": VirtualMegatecUps(asyncio.get_running_loop().time),
+        "environment": VirtualEnvironmentUnit(),
+    }
     failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     async with AsyncExitStack() as stack:
         stack.callback(failed.cancel)
@@ -83,12 +98,17 @@ async def open_rig(files: RigFiles, settings: RigSettings, assets: Assets) -> As
             stack.push_async_callback(part.stop)
             await part.start()
         await stack.enter_async_context(camera.serve(files.camera))
-        reader_port = stack.enter_context(PtyHost(reader, files.idcard))
-        printer_port = stack.enter_context(PtyHost(printer, files.printer, baud=PRINTER_BAUD))
-        cards = _Cards(reader, people, photos)
         devices: dict[str, Verbs] = {
-            "idcard": {**reader.verbs, **reader_port.verbs, "place_card": cards.place_card},
-            "printer": {**_nudging(printer_port, printer.verbs), **printer_port.verbs},
+            kind: hosted(stack.enter_context(PtyHost(device, files.port(kind), baud=BAUD[kind])))
+            for kind, device in peripherals.items()
+        }
+        try:
+            nut = await stack.enter_async_context(TcpHost(VirtualNutServer(), settings.nut_port))
+        except OSError as error:
+            raise RigError(f"nut: {error.strerror} (port {settings.nut_port})") from error
+        devices |= {
+            "nut": hosted(nut),
+            "idcard": {**devices["idcard"], "place_card": _Cards(reader, people, photos).place_card},
             "camera": camera.verbs,
             "broker": {"start": broker.start, "stop": broker.stop},
             "platform": {**_forwarded(files.platform_control), "start": platform.start, "stop": platform.stop},
@@ -215,8 +235,8 @@ async def _platform(files: RigFiles, settings: RigSettings, font: Path) -> Async
             await process.communicate()
 
 
-def _nudging(port: PtyHost, verbs: Verbs) -> dict[str, Callable[..., Any]]:
-    """Let the device say by itself what a verb makes it say."""
+def hosted(port: PtyHost | TcpHost) -> dict[str, Callable[..., Any]]:
+    """Return the verbs of a device and of its wire. A device says by itself what its verb makes it say."""
 
     def nudged(verb: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(verb)
@@ -227,7 +247,15 @@ def _nudging(port: PtyHost, verbs: Verbs) -> dict[str, Callable[..., Any]]:
 
         return act
 
-    return {name: nudged(verb) for name, verb in verbs.items()}
+    verbs = {name: nudged(verb) for name, verb in port.device.verbs.items()}
+    mend = verbs.get("mend", port.nudge)
+
+    def mend_all() -> None:
+        """End all faults of the device and of its wire."""
+        port.mend()
+        mend()
+
+    return {**verbs, **port.verbs, "mend": mend_all}
 
 
 def _forwarded(control: Path) -> dict[str, Callable[..., Any]]:

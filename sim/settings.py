@@ -14,8 +14,19 @@ from sim.trust import Trust, make_trust
 
 LONGEST_SOCKET_PATH = 107  # sun_path of Linux holds 108 bytes with the closing zero
 
-PRINTER_BAUD = 460_800
-"""A certificate is some 50 kB of dots: over 4 s at 115,200 bit/s, most of what T13 leaves for the whole operation."""
+BAUD = {
+    "idcard": 115_200,
+    "printer": 460_800,
+    "fingerprint": 57_600,
+    "cardreader": 9_600,
+    "pinpad": 9_600,
+    "ups": 2_400,
+    "environment": 9_600,
+}
+"""Each peripheral of the rig and the line rate of its port.
+
+The printer's is high: a certificate is some 50 kB of dots, over 4 s at 115,200 bit/s, most of what T13 leaves.
+"""
 
 Person = Literal["nobody", "grace_hopper", "eileen_collins"]
 
@@ -26,6 +37,7 @@ class RigSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     terminal_id: Annotated[str, Meta(pattern="^[A-Za-z0-9-]{4,32}$")] = "RIG-0001"
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 1
     broker_port: Annotated[int, Meta(ge=1, le=65535)] = 8883
+    nut_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     person: Person = "grace_hopper"
 
 
@@ -100,15 +112,9 @@ class RigFiles:
         """The camera's socket."""
         return self.sockets / "camera.sock"
 
-    @property
-    def idcard(self) -> Path:
-        """The serial port of the ID-card reader."""
-        return self.sockets / "idcard"
-
-    @property
-    def printer(self) -> Path:
-        """The serial port of the printer."""
-        return self.sockets / "printer"
+    def port(self, kind: str) -> Path:
+        """Return the serial port of a peripheral, named like its kind."""
+        return self.sockets / kind
 
     @property
     def api(self) -> Path:
@@ -181,8 +187,7 @@ def _daemon_toml(files: RigFiles, settings: RigSettings) -> str:
             "preview_socket": str(files.previews),
             "ui_users": [str(os.getuid())],
         },
-        "idcard": {"port": str(files.idcard)},
-        "printer": {"port": str(files.printer), "baud": PRINTER_BAUD},
+        **{kind: {"port": str(files.port(kind)), "baud": baud} for kind, baud in BAUD.items()},
         "vision": {
             "camera": f"rig:{files.camera}",
             "model_directory": str(cache_directory() / "models"),

@@ -10,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from devices.pinpad.commands import IDENTIFY
+from devices.pinpad.protocol import encode
 from runtime.config import check_machine, load
+from runtime.drivers import KINDS
 from sim import assets
 from sim.control import ControlError, ask
-from sim.rig import open_rig
-from sim.settings import RigError, RigFiles, RigSettings, cache_directory, free_port, load_rig, make_rig
+from sim.devices.pinpad import VirtualPinPad
+from sim.pty import PtyHost
+from sim.rig import hosted, open_rig
+from sim.settings import BAUD, RigError, RigFiles, RigSettings, cache_directory, free_port, load_rig, make_rig
 from tests.sim.processes import children
 
 DEADLINE_SECONDS = 30.0
@@ -84,14 +89,14 @@ async def test_it_starts_obeys_and_leaves_nothing(files: RigFiles, prepared: ass
         assert "sim.broker" in commands
         assert "sim.platform" in commands
         listed = await ask(files.control, "rig", "verbs")
-        assert {"idcard", "printer", "camera", "broker", "platform", "rig"} >= set(listed)
+        assert set(listed) == {*KINDS, "nut", "camera", "broker", "platform"}
         assert {"place_card", "remove_card", "unplug", "plug", "fault"} <= set(listed["idcard"])
         assert {"paper_out", "refill", "open_cover", "unplug"} <= set(listed["printer"])
         assert {"slow", "silent", "double_answer", "broken_seal", "drop_record", "double_record", "outage"} <= set(
             listed["platform"]
         )
-        for port in (files.idcard, files.printer):
-            assert port.resolve().is_char_device()
+        for kind in BAUD:
+            assert files.port(kind).resolve().is_char_device()
         for citizen in (0, 399):
             await ask(files.control, "idcard", "place_card", {"citizen": citizen, "photo": "eileen_collins"})
         await ask(files.control, "idcard", "place_card", {"name": "样本"})
@@ -103,9 +108,9 @@ async def test_it_starts_obeys_and_leaves_nothing(files: RigFiles, prepared: ass
             with pytest.raises(ControlError, match=said):
                 await ask(files.control, "idcard", "place_card", args)
         await rig.do("idcard", "unplug")
-        assert not files.idcard.exists()
+        assert not files.port("idcard").exists()
         await rig.do("idcard", "plug")
-        assert files.idcard.exists()
+        assert files.port("idcard").exists()
         await ask(files.control, "camera", "show", {"person": "eileen_collins"})
         with pytest.raises(ControlError, match="stranger"):
             await ask(files.control, "camera", "show", {"person": "stranger"})
@@ -144,3 +149,29 @@ async def test_a_taken_port_is_said(files: RigFiles, prepared: assets.Assets) ->
             async with open_rig(files, settings, prepared):
                 pytest.fail("the rig started on a taken port")
     assert not any("sim." in command for command in children().values())
+
+
+async def test_mending_mends_the_device_and_its_wire(tmp_path: Path) -> None:
+    pad = VirtualPinPad()
+    with PtyHost(pad, tmp_path / "pinpad") as host:
+        verbs = hosted(host)
+        for verb in ("silent", "slow_dribble", "freeze"):
+            verbs[verb]()
+        host.nudge()
+        assert (host.dribble, host.frozen) == (True, True)
+        verbs["mend"]()
+        assert (host.dribble, host.frozen) == (False, False)
+        assert pad.feed(encode(IDENTIFY.body)) != b""
+
+
+async def test_a_frozen_device_neither_hears_nor_speaks(tmp_path: Path) -> None:
+    pad = VirtualPinPad()
+    heard: list[bytes] = []
+    pad.feed = lambda data: heard.append(data) or b""  # type: ignore[func-returns-value, method-assign]
+    with PtyHost(pad, tmp_path / "pinpad") as host:
+        host.freeze()
+        host.nudge()
+        assert (heard, host.path.exists()) == ([], True)
+        host.mend()
+        host.nudge()
+        assert heard == [b""]

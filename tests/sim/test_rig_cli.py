@@ -200,3 +200,20 @@ def test_a_directory_in_use_is_not_overwritten(directory: Path) -> None:
     assert done.returncode == 1
     assert "there is a rig already" in done.stderr
     assert sorted(directory.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ('device = "printer"\nverb = "shout"', ":2: printer has no verb shout"),
+        ('device = "environment"\nverb = "set_humidity"\nargs = {percent = "wet"}', ":2: environment set_humidity: "),
+        ('device = "printer"', ":2: Object missing required field `verb`"),
+    ],
+)
+def test_a_bad_scenario_is_told_with_its_line_and_ends_the_rig(directory: Path, step: str, said: str) -> None:
+    govterm("rig", "init", directory)
+    story = directory / "story.toml"
+    story.write_text(f"\n[[at]]\nseconds = 0.1\n{step}\n")
+    done = govterm("rig", "--config", directory / "rig.toml", "--scenario", story)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"govterm: {story}{said}"), done.stderr
