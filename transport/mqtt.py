@@ -11,10 +11,10 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiomqtt
 
@@ -25,6 +25,8 @@ TIMEOUT_SECONDS = 4.0
 KEEPALIVE_SECONDS = 15
 MAX_WAITING_MESSAGES = 64
 MAX_PACKET_BYTES = 1_048_576
+
+T = TypeVar("T")
 
 _Address = tuple[int, int, int, str, Any]  # as socket.getaddrinfo gives it
 
@@ -119,6 +121,14 @@ class _Client(aiomqtt.Client):
         self._client._create_socket_connection = lambda: tls_socket  # type: ignore[method-assign]  # noqa: SLF001
         self._client_connect()
         await self._wait_for(self._connected, timeout=None)
+
+    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:
+        """Wait as aiomqtt does, but never lose a cancel: asyncio.wait_for of Python 3.11 forgets one that meets it."""
+        try:
+            async with asyncio.timeout(self.timeout if timeout is None else timeout):
+                return await fut
+        except TimeoutError:
+            raise aiomqtt.MqttError("Operation timed out") from None
 
     def close(self) -> None:
         """Close the socket now, without a word to the broker; aiomqtt has no public call for it."""

@@ -7,6 +7,7 @@ import ssl
 import threading
 from pathlib import Path
 
+import aiomqtt
 import pytest
 
 from sim.broker import broker_process
@@ -386,3 +387,21 @@ def test_credentials_that_cannot_be_used_are_told_at_once(trust, missing, tmp_pa
         with pytest.raises(TransportError) as caught:
             MqttUplink("127.0.0.1", 8883, TERMINAL, **{**files, missing: bad})
         assert caught.value.code == "line.bad_credentials"
+
+
+async def test_a_cancel_that_meets_the_brokers_answer_is_not_lost():
+    """Rule 4: a stop in that very moment must end the life, which would otherwise go on until it is killed."""
+    client = mqtt._Client("127.0.0.1", 1, timeout=mqtt.TIMEOUT_SECONDS)
+    answer = asyncio.get_running_loop().create_future()
+    waiting = asyncio.create_task(client._wait_for(answer, timeout=None), name="waiting")
+    await asyncio.sleep(0)
+    answer.set_result(None)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_an_answer_that_does_not_come_is_lost_in_time():
+    client = mqtt._Client("127.0.0.1", 1, timeout=0.01)
+    with pytest.raises(aiomqtt.MqttError):
+        await client._wait_for(asyncio.get_running_loop().create_future(), timeout=None)
