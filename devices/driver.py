@@ -9,6 +9,7 @@
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
@@ -63,7 +64,7 @@ async def finish(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-class Driver(Generic[F]):
+class Driver(ABC, Generic[F]):
     """A supervised device on a link, speaking in frames `F`.
 
     A subclass says `kind`, makes a decoder, and gives `_open` and `_check`. `status` is always the last word.
@@ -88,17 +89,17 @@ class Driver(Generic[F]):
         self._answer: asyncio.Future[F | Damage] | None = None
         self._fault = self.error("offline", "the device is not there", advice=_CHECK_IT, retry=True)
 
+    @abstractmethod
     def _make_decoder(self) -> Decoder[F]:
         """Return a new decoder of what the device says."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _open(self) -> DeviceStatus:
         """Find out who and how the device is; raise DeviceError when it is not to be trusted."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _check(self) -> DeviceStatus:
         """Ask an idle device how it is; raise DeviceError when it does not answer."""
-        raise NotImplementedError
 
     async def _leave(self) -> None:
         """Leave the device safe; called with the lock when a life ends, even when the link is lost already."""

@@ -1,6 +1,7 @@
 """A driver of a device that is watched: it is asked all the time, and what it said last grows old (L10, L11)."""
 
 import asyncio
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -49,13 +50,13 @@ class Sensor(Driver[F], Generic[F, R]):
         self._stale_seconds = stale_seconds
         self._last: tuple[R, float] | None = None
 
+    @abstractmethod
     async def _read(self) -> R:
         """Ask the device for everything; raise DeviceError when an answer is not a good one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _describe(self, reading: R) -> DeviceStatus:
         """Return the device's status after a good answer: no detail that changes with every answer."""
-        raise NotImplementedError
 
     def reading(self) -> R:
         """Return the last good answer with its age, or the unknown one when there is none that is young enough."""

@@ -1,5 +1,6 @@
 """What a card reader can be told to do, whatever its wire, and what it calls its failures (XFS4IoT words)."""
 
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
@@ -51,45 +52,45 @@ class Mechanism(Driver[F]):
     _retained = 0
     """Cards in the bin since the daemon's start."""
 
+    @abstractmethod
     async def _wake(self) -> str | None:
         """Make the reader known and still, the card where it is; return its identity."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _media(self) -> Media:
         """Ask where the card is; never JAMMED, which only a failed move shows."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _set_entry(self, *, allowed: bool) -> None:
         """Let a card in at the front, or none."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _eject(self) -> None:
         """Move the card to the gate, where it is not held; DeviceError when it does not move."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _retain(self) -> None:
         """Move the card to the bin; DeviceError when it does not move."""
-        raise NotImplementedError
 
     async def _read_tracks(self) -> Tracks:
         """Read the magnetic tracks."""
-        raise NotImplementedError
+        raise self.unsupported()
 
-    async def _reset_chip(self, *, warm: bool) -> Atr:
+    async def _reset_chip(self, *, warm: bool) -> Atr:  # noqa: ARG002 - of those who declare it
         """Power the chip and reset it."""
-        raise NotImplementedError
+        raise self.unsupported()
 
     async def _chip_off(self) -> None:
         """Take the chip's power away."""
-        raise NotImplementedError
+        raise self.unsupported()
 
-    async def _transmit(self, command: bytes, protocol: ChipProtocol) -> Response:
+    async def _transmit(self, command: bytes, protocol: ChipProtocol) -> Response:  # noqa: ARG002 - as above
         """Exchange one APDU with the chip as it is."""
-        raise NotImplementedError
+        raise self.unsupported()
 
     async def _seek_contactless(self) -> bool:
         """Tell whether the card answers over the air."""
-        raise NotImplementedError
+        raise self.unsupported()
 
     async def _move(self, move: Callable[[], Awaitable[None]]) -> Media:
         """Move the card and see where it went, twice at most; JAMMED when it stays inside.
@@ -139,4 +140,8 @@ class Mechanism(Driver[F]):
     def require_capability(self, name: str) -> None:
         """Raise DeviceError `cardreader.unsupported` when the reader does not declare it."""
         if not self.CAPABILITIES.get(name):
-            raise self.error("unsupported", f"no {name} here", advice="use another way to read", retry=False)
+            raise self.unsupported()
+
+    def unsupported(self) -> DeviceError:
+        """Return the error of what this reader cannot do."""
+        return self.error("unsupported", "this reader cannot do it", advice="use another way to read", retry=False)

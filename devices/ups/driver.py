@@ -1,6 +1,7 @@
 """What every UPS driver has in common (T14): one status type, one estimate, three orders."""
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -65,14 +66,14 @@ class Ups(Sensor[F, UpsStatus], Generic[F]):
         async with self._order():
             await self._test()
 
-    async def _shut_down(self, delay_seconds: float) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _shut_down(self, delay_seconds: float) -> None: ...
 
-    async def _cancel(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _cancel(self) -> None: ...
 
-    async def _test(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _test(self) -> None: ...
 
     @asynccontextmanager
     async def _order(self) -> AsyncIterator[None]:

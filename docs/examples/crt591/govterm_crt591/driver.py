@@ -101,7 +101,7 @@ class Crt591(CardReaderDriver[Frame | Signal]):
             return reply
         reason = bytes(reply.data[:2])
         if reason in _UNSUPPORTED:
-            raise self.error("unsupported", "the reader cannot do it", advice="use another way to read", retry=False)
+            raise self.unsupported()
         if reason in _JAMMED:
             raise self.jammed()
         if reason in _INVALID:
