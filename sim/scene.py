@@ -1,4 +1,4 @@
-"""What the rig's camera sees: people before a background, moving a little, under a light that drifts."""
+"""What the rig's cameras see: people before a background, moving a little, and a page on a desk."""
 
 import math
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from sim.assets import Assets
 from vision.models import Image
 
 WIDTH, HEIGHT = 640, 480
+DOCUMENT_SIZE = 2592, 1944
 
 _EYES_ALONE, _EYES_OF_TWO = 76.0, 62.0
 _EYE_LINE = 195.0
@@ -66,6 +67,51 @@ class Scene:
         for portrait, (x, eyes) in zip(self._people, places.get(len(self._people), ()), strict=True):
             still = _stand(still, portrait, x, eyes)
         return still
+
+
+class DocumentScene:
+    """A printed page, askew on a desk, as a camera of 5 megapixels above it sees it."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+        self._still: Image | None = None
+
+    def frame(self, *, dark: bool = False, covered: bool = False) -> Image:
+        """Return the next frame, 2592x1944, in about 0.1 s."""
+        if self._still is None:
+            self._still = _desk(_page())
+        gain = _COVERED_GAIN if covered else _DARK_GAIN if dark else 1.0
+        noise = np.empty(self._still.shape, np.uint8)
+        cv2.setRNGSeed(int(self._random.integers(2**31)))
+        cv2.randn(noise, np.full(3, 128.0), np.full(3, _NOISE_SIGMA))
+        return cv2.addWeighted(self._still, gain, noise, 1.0, -128.0 if gain >= 0.5 else -120.0).astype(
+            np.uint8, copy=False
+        )
+
+
+def _page() -> Image:
+    """A4 at 150 dpi, with a heading and lines of text."""
+    page = np.full((1754, 1240, 3), 245, np.uint8)
+    ink, font = (40, 30, 30), cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(page, "GOVTERM SAMPLE", (320, 200), font, 2.2, ink, 6, cv2.LINE_AA)
+    for number, top in enumerate(range(340, 1600, 56), 1):
+        text = f"{number:02d}  the quick brown fox jumps over the lazy dog 0123456789"
+        cv2.putText(page, text, (120, top), font, 0.95, ink, 2, cv2.LINE_AA)
+    return page
+
+
+def _desk(page: Image) -> Image:
+    """Lay the page on a wooden desk under a lamp, so that it lies across and fills most of the picture."""
+    width, height = DOCUMENT_SIZE
+    down, across = page.shape[:2]
+    corners = np.array([[0, 0], [across, 0], [across, down], [0, down]], np.float32)
+    places = np.array([[2330, 190], [2370, 1700], [260, 1760], [230, 240]], np.float32)
+    move = cv2.getPerspectiveTransform(corners, places)
+    grain = 6 * np.sin(np.arange(height) / 23.0)[:, None, None]
+    lamp = np.linspace(1.0, 0.8, width)[None, :, None]
+    desk = ((np.array([70.0, 105.0, 140.0]) + grain) * lamp).astype(np.uint8)
+    shown = cv2.warpPerspective(page, move, (width, height), dst=desk, borderMode=cv2.BORDER_TRANSPARENT)
+    return shown.astype(np.uint8, copy=False)
 
 
 def _background(random: np.random.Generator) -> Image:

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vision.camera import CameraFeed
+from vision.camera import CameraFeed, Frame
 from vision.errors import VisionError
 from vision.pipeline import Decision, FaceCheck
+from vision.sight import SETTLE_SECONDS
 
 _GUIDANCE_SECONDS = 0.33
 _FRAME_SECONDS = 0.2
@@ -63,6 +64,23 @@ def run_check(job: Job, check: FaceCheck, feed: CameraFeed, guide: Callable[[str
         if guidance and guidance != told and now - told_at >= _GUIDANCE_SECONDS:
             guide(guidance)
             told, told_at = guidance, now
+    raise _ended("vision.cancelled")
+
+
+def newest(job: Job, feed: CameraFeed) -> Frame:
+    """Wait for a frame taken from now on, its exposure settled.
+
+    Raises VisionError: `camera.*`, `camera.lost` when there was none by the deadline, or `vision.cancelled`.
+    """
+    asked = time.monotonic()
+    while not job.cancelled.is_set():
+        left = job.deadline - time.monotonic()
+        if left <= 0:
+            raise _ended("camera.lost")
+        settled = SETTLE_SECONDS + feed.first_at if feed.first_at else float("inf")
+        frame = feed.newer(max(asked, settled), min(left, _FRAME_SECONDS))
+        if frame:
+            return frame
     raise _ended("vision.cancelled")
 
 

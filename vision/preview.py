@@ -1,17 +1,38 @@
-"""Shows the camera to clients: each a socket that gets 4-byte big-endian lengths and JPEGs, the newest frame only."""
+"""Shows a camera to clients: each a socket that gets 4-byte big-endian lengths and JPEGs, the newest frame only."""
 
+import asyncio
 import socket
+from collections.abc import Callable
 
 import cv2
+import structlog
 
+from vision.camera import CameraFeed
+from vision.errors import VisionError
 from vision.models import Image
+from vision.watch import WatchedCamera
+
+log = structlog.get_logger(__name__)
 
 FRAMES_PER_SECOND = 10
+_WIDEST = 1024
 
 
-def encode(picture: Image) -> bytes:
+def encode_face(picture: Image) -> bytes:
     """Return the picture as a citizen expects to see it, mirrored: a length and a JPEG."""
-    _, jpeg = cv2.imencode(".jpg", cv2.flip(picture, 1), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return _encode(cv2.flip(picture, 1))
+
+
+def encode_document(picture: Image) -> bytes:
+    """Return the picture at a size for a screen, to be read: a length and a JPEG."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, _WIDEST / width)
+    size = (round(width * scale), round(height * scale))
+    return _encode(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+
+
+def _encode(picture: cv2.typing.MatLike) -> bytes:
+    _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])
     return len(jpeg).to_bytes(4, "big") + jpeg.tobytes()
 
 
@@ -40,3 +61,48 @@ class PreviewClient:
     def close(self) -> None:
         """End the preview."""
         self._sock.close()
+
+
+class Show:
+    """One camera shown to its clients."""
+
+    def __init__(self, camera: WatchedCamera, encode: Callable[[Image], bytes]) -> None:
+        self._encode = encode
+        self._camera = camera
+        self._clients: list[PreviewClient] = []
+        self._running = False
+
+    def add(self, descriptor: int, tasks: asyncio.TaskGroup) -> None:
+        """Show the camera to one more socket, and run in `tasks` if it does not yet."""
+        self._clients.append(PreviewClient(descriptor))
+        if not self._running:
+            self._running = True
+            tasks.create_task(self._run(), name="preview")
+
+    def end(self) -> None:
+        """End all previews of the camera."""
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
+
+    async def _run(self) -> None:
+        """Show the newest frame to every client until there is none, the camera is off, or `end`."""
+        seen = 0.0
+        try:
+            while self._clients and (feed := self._camera.feed):
+                seen = self._offer_newest(feed, seen)
+                await asyncio.sleep(1 / FRAMES_PER_SECOND)
+        except VisionError as error:
+            log.warning("preview_ended", code=error.code)
+        finally:
+            self._running = False
+            self.end()
+
+    def _offer_newest(self, feed: CameraFeed, seen: float) -> float:
+        """Offer the frame after `seen` to the clients and return its time; no picture is held when this returns."""
+        frame = feed.newer(seen, 0)
+        jpeg = self._encode(frame.picture) if frame else None
+        for client in [client for client in self._clients if not client.offer(jpeg)]:
+            client.close()
+            self._clients.remove(client)
+        return frame.taken_at if frame else seen

@@ -1,15 +1,11 @@
 """The vision process as the daemon holds it: started, watched, asked, and killed when it hangs (rule 4).
 
-No picture library is imported here. The process runs on libc's malloc with every freed byte overwritten and without
-per-thread caches, so that pictures do not outlive their use (T20).
+No picture library is imported here.
 """
 
 import asyncio
 import contextlib
-import os
-import signal
 import socket
-import sys
 from collections.abc import Callable
 from itertools import count
 from typing import NoReturn, TypeVar
@@ -17,50 +13,39 @@ from typing import NoReturn, TypeVar
 import structlog
 
 from vision import wire
+from vision.child import kill, reap, spawn
 from vision.config import Vision
 from vision.errors import VisionError
 from vision.line import Line
-from vision.verifier import GuidanceListener, Raster, Verification
+from vision.verifier import (
+    CameraListener,
+    CameraName,
+    CameraStatus,
+    Capture,
+    GuidanceListener,
+    Raster,
+    Verification,
+)
 
 log = structlog.get_logger(__name__)
-
-ENVIRONMENT = {
-    "PYTHONMALLOC": "malloc",
-    "GLIBC_TUNABLES": "glibc.malloc.perturb=165:glibc.malloc.tcache_count=0",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONSAFEPATH": "1",
-    "PYTHONNOUSERSITE": "1",
-    "ORT_DISABLE_TELEMETRY": "1",
-    "OPENCV_LOG_LEVEL": "SILENT",
-    "OPENCV_FOR_THREADS_NUM": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "1",
-}
-"""What the process adds to the daemon's environment.
-
-ONNX Runtime from 1.29 on keeps a database in the user's cache and uploads it to Microsoft unless told otherwise (T20).
-OpenCV and numpy would compute on every core, on threads whose stacks nobody wipes; the other core is the daemon's.
-"""
-
-_NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 START_SECONDS = 30.0
 """Deadline from spawn to Ready, models loaded: a slow board on a cold page cache."""
 
-_REAP_SECONDS = 2.0
 _GRACE_SECONDS = 1.0
 _RASTERISE_SECONDS = 5.0
+_CAPTURE_SECONDS = 5.0
 _SHORT_SECONDS = 3.0
 _ADVICE = "it is started again by itself; if it keeps ending, read its log"
 
-_Event = wire.Guidance | wire.Verified | wire.Rasterised | wire.Done | wire.Failed
+_Event = wire.Guidance | wire.Verified | wire.Rasterised | wire.Captured | wire.Done | wire.Failed
 _Control = wire.Ready | wire.Pong | VisionError
 
-A = TypeVar("A", wire.Verified, wire.Rasterised, wire.Done)
+A = TypeVar("A", wire.Verified, wire.Rasterised, wire.Captured, wire.Done)
 
 
 class VisionProcess:
-    """`vision.verifier.Verifier` over a process of its own.
+    """`vision.verifier.Verifier` and `Cameras` over a process of its own.
 
     Calls raise VisionError: `vision.unavailable` (retry) at once while no process is ready and when it dies under a
     call; otherwise what the process answers, `face.*`, `camera.*`, `photo.*`, `pdf.*`.
@@ -73,6 +58,8 @@ class VisionProcess:
         self._calls: dict[int, asyncio.Queue[_Event]] = {}
         self._numbers = count(1)
         self._process: asyncio.subprocess.Process | None = None
+        self._cameras = {name: CameraStatus(name, "unknown") for name in settings.cameras}
+        self._listeners: list[CameraListener] = []
 
     @property
     def pid(self) -> int | None:
@@ -108,8 +95,10 @@ class VisionProcess:
             self._line = None
             line.close()
             self._fail_calls()
+            for name in self._cameras:
+                self._heard(CameraStatus(name, "unknown"))
             if self._process:
-                await _reap(self._process)
+                await reap(self._process)
                 self._process = None
 
     async def verify(self, photo: memoryview, guidance: GuidanceListener, *, deadline_seconds: float) -> Verification:
@@ -126,16 +115,31 @@ class VisionProcess:
         request = wire.Rasterise(next(self._numbers), pdf, width_dots, max_pages, _RASTERISE_SECONDS)
         return (await self._ask(request, wire.Rasterised, _RASTERISE_SECONDS)).pages
 
-    async def preview(self, client: socket.socket) -> None:
+    def watch(self, listener: CameraListener) -> None:
+        """Tell how each configured camera is, at once and on each change; never stops."""
+        self._listeners.append(listener)
+        for status in self._cameras.values():
+            listener(status)
+
+    async def capture_document(self) -> Capture:
+        """Keep one frame of the document camera, at full size, in the process until the next or `wipe`; within 5 s."""
+        request = wire.CaptureDocument(next(self._numbers), _CAPTURE_SECONDS)
+        return (await self._ask(request, wire.Captured, _CAPTURE_SECONDS)).capture
+
+    async def preview(self, client: socket.socket, camera: CameraName = "face") -> None:
         """Hand over a connected socket: it gets length-prefixed JPEG frames, the newest only, until `wipe`.
+
+        The face camera's are mirrored; the document camera's are at most 1,024 pixels wide.
 
         This process's end is closed, whatever becomes of the call.
         """
         with client:
-            await self._ask(wire.Preview(next(self._numbers)), wire.Done, _SHORT_SECONDS, descriptor=client.fileno())
+            await self._ask(
+                wire.Preview(next(self._numbers), camera), wire.Done, _SHORT_SECONDS, descriptor=client.fileno()
+            )
 
     async def wipe(self) -> None:
-        """End previews and checks, turn the camera off, overwrite every picture and embedding held.
+        """End previews and checks, turn the cameras off, overwrite every picture and embedding held.
 
         Never fails: a process that does not say within 3 s that it did so is killed, and its memory goes with it.
         """
@@ -146,7 +150,7 @@ class VisionProcess:
         except VisionError as error:
             log.warning("vision_not_wiped", code=error.code)
             if self._process:
-                _signal(self._process)
+                kill(self._process)
 
     async def _watch(self, line: Line[wire.Reply], control: "asyncio.Queue[_Control]") -> NoReturn:
         """Ping for ever; raise VisionError when the process ends or hangs."""
@@ -164,13 +168,22 @@ class VisionProcess:
                 control.put_nowait(reply)
             case wire.Failed(0):
                 control.put_nowait(_vision_error(reply))
+            case wire.CameraChanged(status):
+                self._heard(status)
             case _:
                 if reply.call in self._calls:  # a cancelled call is gone
                     self._calls[reply.call].put_nowait(reply)
 
+    def _heard(self, status: CameraStatus) -> None:
+        """Tell of a camera's status, unless it is a repeat or of a camera that nobody configured."""
+        if self._cameras.get(status.camera, status) != status:
+            self._cameras[status.camera] = status
+            for listener in self._listeners:
+                listener(status)
+
     async def _ask(
         self,
-        request: wire.Verify | wire.Rasterise | wire.Preview | wire.Wipe,
+        request: wire.Verify | wire.Rasterise | wire.CaptureDocument | wire.Preview | wire.Wipe,
         kind: type[A],
         seconds: float,
         *,
@@ -212,19 +225,8 @@ class VisionProcess:
 
 
 async def _spawn(theirs: socket.socket) -> asyncio.subprocess.Process:
-    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
     try:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "vision",
-            str(theirs.fileno()),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            env=inherited | ENVIRONMENT,
-            process_group=0,
-        )
+        return await spawn(theirs)
     except OSError as error:
         raise _error("vision.not_started", str(error)) from error
 
@@ -238,21 +240,6 @@ async def _next(control: "asyncio.Queue[_Control]", seconds: float) -> wire.Read
                 raise said
             return said
     return None
-
-
-def _signal(process: asyncio.subprocess.Process) -> None:
-    """Kill the process and whatever it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-async def _reap(process: asyncio.subprocess.Process) -> None:
-    _signal(process)
-    try:
-        async with asyncio.timeout(_REAP_SECONDS):
-            log.info("vision_ended", status=await process.wait())  # negative: the signal that ended it
-    except TimeoutError:
-        log.error("vision_not_reaped", pid=process.pid)  # inside a driver's call; the kernel ends it when that returns
 
 
 def _error(code: str, message: str, *, retry: bool = True) -> VisionError:

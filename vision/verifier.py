@@ -40,6 +40,34 @@ class Raster:
     rows: bytes
 
 
+CameraName = Literal["face", "document"]
+
+CameraState = Literal["unknown", "online", "dark", "covered", "frozen", "lost"]
+"""`dark` and `covered` are the camera's word on its picture; `unknown` when no process is there to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraStatus:
+    """How a camera is; `code` is the error's of one that is `frozen` or `lost`."""
+
+    camera: CameraName
+    state: CameraState
+    code: str | None = None
+
+
+CameraListener = Callable[[CameraStatus], None]
+"""Called on each change of a camera's status, never on a repeat; never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """What is told of a captured document: its size in pixels, and its sharpness (`vision.document`)."""
+
+    width: int
+    height: int
+    sharpness: float
+
+
 class Verifier(Protocol):
     """The vision process as its owner sees it. Its calls raise VisionError."""
 
@@ -57,3 +85,16 @@ class Verifier(Protocol):
 
     async def wipe(self) -> None:
         """End previews and overwrite every picture and embedding held; called when a session ends."""
+
+
+class Cameras(Protocol):
+    """The cameras of the vision process as its owner sees them."""
+
+    def watch(self, listener: CameraListener) -> None:
+        """Tell how each configured camera is, at once and on each change."""
+
+    async def capture_document(self) -> Capture:
+        """Keep one frame of the document camera, at full size, in the vision process until the next or `wipe`."""
+
+    async def preview(self, client: socket.socket, camera: CameraName = "face") -> None:
+        """Hand over a connected socket: it gets that camera's frames as `Verifier.preview` says."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from vision.config import Vision
-from vision.verifier import Raster, Verification
+from vision.verifier import CameraName, CameraStatus, Capture, Raster, Verification
 
 LIMIT_BYTES = 16 * 2**20
 """No message is longer; a header that announces more ends the connection."""
@@ -42,13 +42,21 @@ class Rasterise(msgspec.Struct, frozen=True, tag=True):
 
 
 class Preview(msgspec.Struct, frozen=True, tag=True):
-    """Show the camera to the socket that comes with this message."""
+    """Show a camera to the socket that comes with this message."""
 
     call: int
+    camera: CameraName = "face"
+
+
+class CaptureDocument(msgspec.Struct, frozen=True, tag=True):
+    """Keep one frame of the document camera."""
+
+    call: int
+    deadline_seconds: float
 
 
 class Wipe(msgspec.Struct, frozen=True, tag=True):
-    """End previews and checks, close the camera, overwrite every picture."""
+    """End previews and checks, turn the cameras off, overwrite every picture."""
 
     call: int
 
@@ -90,6 +98,19 @@ class Rasterised(msgspec.Struct, frozen=True, tag=True):
     pages: list[Raster]
 
 
+class Captured(msgspec.Struct, frozen=True, tag=True):
+    """The answer to CaptureDocument."""
+
+    call: int
+    capture: Capture
+
+
+class CameraChanged(msgspec.Struct, frozen=True, tag=True):
+    """How a camera is from now on; nobody asked."""
+
+    status: CameraStatus
+
+
 class Done(msgspec.Struct, frozen=True, tag=True):
     """The answer to Preview and Wipe."""
 
@@ -112,8 +133,8 @@ class Pong(msgspec.Struct, frozen=True, tag=True):
     overdue_seconds: float
 
 
-Request = Start | Verify | Rasterise | Preview | Wipe | Cancel | Ping
-Reply = Ready | Guidance | Verified | Rasterised | Done | Failed | Pong
+Request = Start | Verify | Rasterise | Preview | CaptureDocument | Wipe | Cancel | Ping
+Reply = Ready | Guidance | Verified | Rasterised | Captured | CameraChanged | Done | Failed | Pong
 
 _REQUEST: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _REPLY: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)

@@ -1,11 +1,10 @@
 """What the vision process does with its end of the socket pair.
 
 The event loop answers and never computes for long; one inference thread does checks and rasterising in turn; the
-camera has a thread of its own. When the daemon closes the connection the process ends at once: it has nothing to save.
+cameras have a thread each. When the daemon closes the connection the process ends at once: it has nothing to save.
 """
 
 import asyncio
-import ctypes
 import gc
 import os
 import socket
@@ -18,15 +17,18 @@ from typing import NoReturn
 import structlog
 
 from vision import wire
-from vision.camera import CameraFeed, open_camera
-from vision.check import Job, run_check
+from vision.camera import CameraFeed, release_memory
+from vision.check import Job, newest, run_check
+from vision.document import sharpness
 from vision.errors import VisionError
 from vision.line import Line
 from vision.models import Image, Models, load
 from vision.photo import open_decoder
 from vision.pipeline import FaceCheck
-from vision.preview import FRAMES_PER_SECOND, PreviewClient, encode
-from vision.verifier import Verification
+from vision.preview import Show, encode_document, encode_face
+from vision.v4l2 import FACE_SIZE, Size
+from vision.verifier import CameraName, CameraStatus, Capture, Verification
+from vision.watch import TICK_SECONDS, WatchedCamera
 
 log = structlog.get_logger(__name__)
 
@@ -47,16 +49,35 @@ class Worker:
         self._line = line
         self._tasks = tasks
         self._settings = start.settings
-        self._rig = start.rig
         self._models = models
         self._decode = decode
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._running: Job | None = None
         self._jobs: dict[int, Job] = {}
-        self._feed: CameraFeed | None = None
-        self._clients: list[PreviewClient] = []
-        self._show_task: asyncio.Task[None] | None = None
+        self._document: Image | None = None
+        self._cameras = {
+            name: self._camera(name, address, rig=start.rig) for name, address in start.settings.cameras.items()
+        }
+        self._shows = {
+            name: Show(camera, encode_document if name == "document" else encode_face)
+            for name, camera in self._cameras.items()
+        }
+        tasks.create_task(self._watch(), name="cameras")
+
+    def _camera(self, name: CameraName, address: str, *, rig: bool) -> WatchedCamera:
+        settings = self._settings
+        least = Size(settings.document_width, settings.document_height) if name == "document" else FACE_SIZE
+        return WatchedCamera(name, address, least, rig=rig, tell=self._tell)
+
+    def _tell(self, status: CameraStatus) -> None:
+        self._line.send(wire.CameraChanged(status))
+
+    async def _watch(self) -> None:
+        while True:
+            for camera in self._cameras.values():
+                camera.tick()
+            await asyncio.sleep(TICK_SECONDS)
 
     def receive(self, request: wire.Request) -> None:
         """Take one request; Ping is answered before this returns."""
@@ -68,12 +89,16 @@ class Worker:
                 if call in self._jobs:
                     self._jobs[call].cancel()
             case wire.Verify(call, _, seconds):
-                feed = self._camera()
+                feed = self._cameras["face"].turn_on()
                 self._work(call, seconds, lambda job: self._verify(job, request, feed))
+            case wire.CaptureDocument(call, seconds):
+                if camera := self._known(call, "document"):
+                    feed = camera.turn_on()
+                    self._work(call, seconds, lambda job: self._capture(job, call, feed))
             case wire.Rasterise(call, _, _, _, seconds):
                 self._work(call, seconds, lambda _: _rasterise(request))
-            case wire.Preview(call):
-                self._preview(call)
+            case wire.Preview(call, name):
+                self._preview(call, name)
             case wire.Wipe(call):
                 self._tasks.create_task(self._wipe(call), name="wipe")
             case wire.Start():
@@ -132,58 +157,51 @@ class Worker:
     def _guide(self, call: int, code: str) -> None:
         self._loop.call_soon_threadsafe(self._line.send, wire.Guidance(call, code))
 
-    def _camera(self) -> CameraFeed:
-        if self._feed is None or self._feed.failed:
-            address, rig = self._settings.camera, self._rig
-            self._feed = CameraFeed(lambda: open_camera(address, rig=rig))
-        return self._feed
+    def _capture(self, job: Job, call: int, feed: CameraFeed) -> wire.Reply:
+        picture = newest(job, feed).picture.copy()  # the feed overwrites its own
+        self._forget_document()
+        self._document = picture
+        height, width = picture.shape[:2]
+        return wire.Captured(call, Capture(width, height, sharpness(picture)))
 
-    def _preview(self, call: int) -> None:
+    def _forget_document(self) -> None:
+        if self._document is not None:
+            self._document.fill(0)
+            self._document = None
+
+    def _known(self, call: int, name: CameraName) -> WatchedCamera | None:
+        """Return a camera that the terminal has; fail the call otherwise."""
+        camera = self._cameras.get(name)
+        if camera is None:
+            advice = f"set `{name}_camera`"
+            self._line.send(
+                _failed(call, VisionError("camera.missing", f"no {name} camera", advice=advice, retry=False))
+            )
+        return camera
+
+    def _preview(self, call: int, name: CameraName) -> None:
         if not self._line.descriptors:
             failure = VisionError("preview.no_socket", "no descriptor came with it", advice="send one", retry=False)
             self._line.send(_failed(call, failure))
             return
-        self._camera()
-        self._clients.append(PreviewClient(self._line.descriptors.popleft()))
-        if self._show_task is None or self._show_task.done():
-            self._show_task = self._tasks.create_task(self._show(), name="preview")
+        descriptor = self._line.descriptors.popleft()
+        camera = self._known(call, name)
+        if camera is None:
+            os.close(descriptor)
+            return
+        camera.turn_on()
+        self._shows[name].add(descriptor, self._tasks)
         self._line.send(wire.Done(call))
 
-    async def _show(self) -> None:
-        """Show the newest frame to every client until there is none, the camera fails, or `_wipe` took them."""
-        seen = 0.0
-        while self._clients and self._feed:
-            try:
-                seen = self._offer_newest(self._feed, seen)
-            except VisionError as error:
-                log.warning("preview_ended", code=error.code)
-                self._end_previews()
-                return
-            await asyncio.sleep(1 / FRAMES_PER_SECOND)
-
-    def _offer_newest(self, feed: CameraFeed, seen: float) -> float:
-        """Offer the frame after `seen` to the clients and return its time; no picture is held when this returns."""
-        frame = feed.newer(seen, 0)
-        jpeg = encode(frame.picture) if frame else None
-        for client in [client for client in self._clients if not client.offer(jpeg)]:
-            client.close()
-            self._clients.remove(client)
-        return frame.taken_at if frame else seen
-
-    def _end_previews(self) -> None:
-        for client in self._clients:
-            client.close()
-        self._clients.clear()
-
     async def _wipe(self, call: int) -> None:
-        """End everything that holds a picture; freed memory is overwritten by malloc (see `vision.process`)."""
-        self._end_previews()
+        """End everything that holds a picture; freed memory is overwritten by malloc (see `vision.child`)."""
+        for show in self._shows.values():
+            show.end()
         for job in self._jobs.values():
             job.cancel()
-        feed, self._feed = self._feed, None
         try:
             async with asyncio.timeout(_WIPE_SECONDS):
-                await self._loop.run_in_executor(self._thread, _turn_off, feed)
+                await self._loop.run_in_executor(self._thread, self._turn_off)
             self._line.send(wire.Done(call))
         except VisionError as error:
             self._line.send(_failed(call, error))
@@ -191,17 +209,17 @@ class Worker:
             failure = VisionError("vision.stuck", "a check does not end", advice="kill the process", retry=False)
             self._line.send(_failed(call, failure))
 
-
-def _turn_off(feed: CameraFeed | None) -> None:
-    if feed:
-        feed.close()
-    _release_memory()
+    def _turn_off(self) -> None:
+        self._forget_document()
+        for camera in self._cameras.values():
+            camera.close()
+        _release_memory()
 
 
 def _release_memory() -> None:
     """Give back to the kernel what is free: 39 MiB after the models are loaded, and every picture after a check."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
+    release_memory()
 
 
 def _rasterise(request: wire.Rasterise) -> wire.Reply:

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from sim.camera import FRAMES_PER_SECOND, CameraServer, RigCamera, open_camera
-from sim.scene import Portrait, Scene
+from sim.camera import FRAMES_PER_SECOND, CameraServer, DocumentCameraServer, RigCamera, open_camera
+from sim.scene import DocumentScene, Portrait, Scene
 from vision.models import Image
 
 EYES = ((180.0, 210.0), (300.0, 190.0))
@@ -122,16 +122,47 @@ async def test_an_unplugged_camera_is_lost_until_it_is_plugged_in(tmp_path: Path
         with pytest.raises(OSError, match=r"unplugged|Broken pipe|reset"):
             await reading(first)
         first.close()
-        second = open_camera(str(tmp_path / "camera.sock"))
-        with pytest.raises(OSError, match=r"unplugged|Broken pipe|reset"):
-            await reading(second)
-        second.close()
+        server.unplug()
+        assert not (tmp_path / "camera.sock").exists(), "the name goes, as udev's does"
+        with pytest.raises(OSError, match="No such file"):
+            open_camera(str(tmp_path / "camera.sock"))
+        server.plug()
         server.plug()
         third = open_camera(str(tmp_path / "camera.sock"))
         assert (await reading(third)).shape == (480, 640, 3)
         third.close()
     with pytest.raises(OSError, match="No such file"):
         open_camera(str(tmp_path / "camera.sock"))
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_document_camera_plays_a_page_of_five_megapixels(tmp_path: Path) -> None:
+    """T2; its verbs are those of the face camera, without the people."""
+    server = DocumentCameraServer(seed=1)
+    assert server.verbs.keys() == CameraServer({}, seed=1).verbs.keys() - {"show", "nobody", "two_people"}
+    async with server.serve(tmp_path / "document.sock"):
+        camera = open_camera(str(tmp_path / "document.sock"))
+        first, second = await reading(camera), await reading(camera)
+        assert first.shape == (1944, 2592, 3)
+        assert not np.array_equal(first, second), "a sensor's noise"
+        assert first[900:1000, 300:2300].mean() > 180, "paper"
+        assert first[20:120, 300:2300].mean() < 130, "desk"
+        server.low_resolution()
+        assert (await reading(camera)).shape == (972, 1296, 3)
+        server.low_resolution(on=False)
+        server.dark()
+        assert (await reading(camera)).mean() < 40
+        server.cover()
+        assert (await reading(camera)).mean() < 12
+        server.freeze()
+        assert np.array_equal(await reading(camera), await reading(camera))
+        camera.close()
+
+
+def test_the_same_seed_plays_the_same_page() -> None:
+    first, second, other = (DocumentScene(seed).frame() for seed in (1, 1, 2))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,17 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vision import camera
-from vision.camera import Camera, CameraFeed, V4l2Camera, open_camera
+from vision.camera import Camera, CameraFeed, open_camera
 from vision.errors import VisionError
 from vision.models import Image
+from vision.v4l2 import FACE_SIZE, Size
+
+ANY = Size(1, 1)
 
 
 def picture(value: int) -> Image:
@@ -37,6 +39,7 @@ class Played:
         frame = next(self._frames)
         if isinstance(frame, OSError):
             raise frame
+        self.last = frame
         return frame
 
     def close(self) -> None:
@@ -45,7 +48,7 @@ class Played:
 
 @contextmanager
 def feeding(played: Played) -> Iterator[CameraFeed]:
-    feed = CameraFeed(lambda: played)
+    feed = CameraFeed(lambda: played, ANY)
     try:
         yield feed
     finally:
@@ -73,8 +76,8 @@ def test_only_the_newest_frame_is_kept_and_it_is_overwritten_at_the_end() -> Non
             assert newer.taken_at > seen.taken_at
             seen = newer
         assert seen.picture[1, 1, 0] == 3
-    assert feed._newest is not None
-    assert not feed._newest.picture.any()
+    assert not played.last.any()
+    assert feed._newest is None
 
 
 def test_a_lost_camera_is_told_of() -> None:
@@ -83,7 +86,7 @@ def test_a_lost_camera_is_told_of() -> None:
         played.go.release(2)
         with pytest.raises(VisionError) as caught:
             feed.newer(1e12, 5)
-        assert (caught.value.code, caught.value.retry, feed.failed) == ("camera.lost", True, True)
+        assert (caught.value.code, caught.value.retry, feed.on) == ("camera.lost", True, False)
 
 
 def test_a_lost_camera_holds_on_to_no_picture() -> None:
@@ -95,7 +98,7 @@ def test_a_lost_camera_holds_on_to_no_picture() -> None:
 
         def close(self) -> None: ...
 
-    feed = CameraFeed(Lost)
+    feed = CameraFeed(Lost, ANY)
 
     def ask(feed: CameraFeed) -> "weakref.ref[Image]":
         photo = picture(2)
@@ -106,8 +109,8 @@ def test_a_lost_camera_holds_on_to_no_picture() -> None:
     gc.disable()
     try:
         assert ask(feed)() is None, "what the one who asked held"
-        assert feed.failed
-        feed._thread.join()
+        assert not feed.on
+        feed.holder.join()
         given_up = weakref.ref(feed)
         del feed
         assert given_up() is None, "the feed and what it held"
@@ -138,7 +141,7 @@ def test_a_still_picture_is_a_hung_camera_unless_it_is_flat(
     played.go.release(1_000_000)
     with feeding(played) as feed:
         with feed._changed:
-            feed._changed.wait_for(lambda: feed.failed, 0.3)
+            feed._changed.wait_for(lambda: not feed.on, 0.3)
         found = None
         try:
             assert feed.newer(0.0, 0) is not None
@@ -160,67 +163,74 @@ def test_a_camera_that_does_not_come_back_is_stuck(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("opener", "code"),
     [
-        (lambda: open_camera("no-such-camera", rig=False), "camera.missing"),
-        (lambda: open_camera("/dev/null", rig=False), "camera.unusable"),
-        (lambda: open_camera("rig:/run/camera.sock", rig=False), "camera.not_allowed"),
-        (lambda: open_camera("rig:/nowhere/camera.sock", rig=True), "camera.lost"),
+        (lambda: open_camera("no-such-camera", FACE_SIZE, rig=False), "camera.missing"),
+        (lambda: open_camera("/dev/null", FACE_SIZE, rig=False), "camera.unusable"),
+        (lambda: open_camera("rig:/run/camera.sock", FACE_SIZE, rig=False), "camera.not_allowed"),
+        (lambda: open_camera("rig:/nowhere/camera.sock", FACE_SIZE, rig=True), "camera.lost"),
     ],
 )
 def test_a_camera_that_does_not_open(opener: Callable[[], Camera], code: str) -> None:
     """The played camera is refused on a terminal: else one line of configuration would let any video in."""
-    feed = CameraFeed(opener)
+    feed = CameraFeed(opener, FACE_SIZE)
     with pytest.raises(VisionError) as caught:
         feed.newer(0.0, 5)
     assert caught.value.code == code
     feed.close()
 
 
-def test_the_capture_is_asked_for_mjpg_then_size_then_one_buffer(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Protocols 8: FOURCC first, then the size; the driver substitutes silently, so it is read back."""
-    capture = FakeCapture(size=(640, 480))
-    monkeypatch.setattr(camera.cv2, "VideoCapture", lambda *_: capture)
-    device = tmp_path / "video0"
-    device.touch()
-    opened = V4l2Camera(device)
-    names = [camera.cv2.CAP_PROP_FOURCC, camera.cv2.CAP_PROP_FRAME_WIDTH, camera.cv2.CAP_PROP_FRAME_HEIGHT]
-    assert [name for name, _ in capture.asked] == [*names, camera.cv2.CAP_PROP_BUFFERSIZE]
-    assert capture.asked[0][1] == 1196444237  # protocols 8: MJPG
-    assert opened.read().shape == (480, 640, 3)
-    capture.good = False
-    with pytest.raises(OSError, match="no frame"):
-        opened.read()
-    opened.close()
-    assert capture.released
-    small = FakeCapture(size=(320, 240))
-    monkeypatch.setattr(camera.cv2, "VideoCapture", lambda *_: small)
-    with pytest.raises(VisionError, match="320x240"):
-        V4l2Camera(device)
-    assert small.released
+def test_a_picture_that_is_too_small_is_refused() -> None:
+    """T2: whatever the driver says of its size, the picture is what counts."""
+    played = Played(iter([picture(1)]))
+    played.go.release()
+    feed = CameraFeed(lambda: played, Size(5, 4))
+    with pytest.raises(VisionError, match="gives 4x4, at least 5x4 is needed") as caught:
+        feed.newer(0.0, 5)
+    assert (caught.value.code, caught.value.retry) == ("camera.resolution_too_low", True)
+    assert feed.health() == ("lost", "camera.resolution_too_low")
+    feed.close()
 
 
-class FakeCapture:
-    """What cv2.VideoCapture does, as far as it is used."""
+def test_one_frame_is_no_proof_of_life() -> None:
+    """L17: a hung camera gives its last frame too, so the second, different one is what counts."""
+    played = Played(picture(value) for value in (100, 100, *range(101, 200)))
+    with feeding(played) as feed:
+        played.go.release(2)
+        first = feed.newer(0.0, 5)
+        assert first
+        assert feed.health() is None
+        played.go.release()
+        assert feed.newer(first.taken_at, 5)
+        assert feed.health() == ("online", None)
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.asked: list[tuple[int, float]] = []
-        self.size = size
-        self.good = True
-        self.released = False
 
-    def set(self, name: int, value: float) -> bool:
-        self.asked.append((name, value))
-        return True
+def test_a_frame_that_grows_old_is_a_frozen_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L20: the driver may block for ever."""
+    played = Played(picture(value) for value in itertools.count())
+    with feeding(played) as feed:
+        assert feed.health() is None
+        monkeypatch.setattr(camera, "_SILENT_SECONDS", 0.0)
+        assert feed.health() == ("frozen", "camera.frozen")
+        feed.stop()
+        assert feed.health() is None, "it is off"
 
-    def get(self, name: int) -> float:
-        return float(self.size[name == camera.cv2.CAP_PROP_FRAME_HEIGHT])
 
-    def isOpened(self) -> bool:  # noqa: N802  OpenCV's name
-        return True
-
-    def read(self) -> tuple[bool, Image]:
-        return self.good, np.zeros((self.size[1], self.size[0], 3), np.uint8)
-
-    def release(self) -> None:
-        self.released = True
+def test_a_camera_is_opened_again_only_when_it_was_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """V4L2 gives a camera to one at a time; and a driver that hangs costs one thread, however often it is tried."""
+    monkeypatch.setattr(camera, "_CLOSE_SECONDS", 0.05)
+    played = Played(picture(value) for value in itertools.count())
+    with feeding(played) as stuck:
+        stuck.stop()
+        before = stuck.holder
+        for _ in range(2):
+            feed = CameraFeed(lambda: pytest.fail("opened twice"), ANY, before)
+            with pytest.raises(VisionError) as caught:
+                feed.newer(0.0, 5)
+            assert caught.value.code == "camera.stuck"
+            before = feed.holder
+            assert before is stuck.holder
+        monkeypatch.undo()
+    again = Played(picture(value) for value in itertools.count())
+    again.go.release(1_000_000)
+    feed = CameraFeed(lambda: again, ANY, before)
+    assert feed.newer(0.0, 5)
+    feed.close()

@@ -6,7 +6,7 @@ import time
 import cv2
 import numpy as np
 
-from vision.preview import PreviewClient, encode
+from vision.preview import PreviewClient, encode_document, encode_face
 
 
 def frames_in(stream: bytes) -> list[bytes]:
@@ -22,12 +22,22 @@ def frames_in(stream: bytes) -> list[bytes]:
 def test_a_frame_is_a_mirrored_jpeg_with_its_length() -> None:
     picture = np.zeros((480, 640, 3), np.uint8)
     picture[:, :320] = 255
-    frame = encode(picture)
+    frame = encode_face(picture)
     assert int.from_bytes(frame[:4], "big") == len(frame) - 4
     shown = cv2.imdecode(np.frombuffer(frame[4:], np.uint8), cv2.IMREAD_COLOR)
     assert shown is not None
     assert shown[:, :300].max() < 10
     assert shown[:, 340:].min() > 245
+
+
+def test_a_document_is_shown_as_it_lies_at_a_size_for_a_screen() -> None:
+    picture = np.zeros((1944, 2592, 3), np.uint8)
+    picture[:, :1296] = 255
+    shown = cv2.imdecode(np.frombuffer(encode_document(picture)[4:], np.uint8), cv2.IMREAD_COLOR)
+    assert shown is not None
+    assert shown.shape == (768, 1024, 3)
+    assert shown[:, :500].min() > 245
+    assert shown[:, 524:].max() < 10
 
 
 def test_a_slow_reader_misses_frames_but_never_part_of_one() -> None:

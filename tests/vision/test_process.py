@@ -22,13 +22,13 @@ import pytest
 from fpdf import FPDF
 
 from sim.assets import Assets, chip_photo
-from sim.camera import CameraServer
+from sim.camera import CameraServer, DocumentCameraServer
 from sim.scene import load_people
 from vision import process as process_module
 from vision.config import Vision
 from vision.errors import VisionError
 from vision.process import VisionProcess
-from vision.verifier import Verification
+from vision.verifier import CameraName, CameraState, CameraStatus, Verification
 
 HOPPER, COLLINS = "grace_hopper", "eileen_collins"
 
@@ -372,6 +372,136 @@ async def test_previews_show_the_newest_frame_until_the_wipe_and_a_slow_one_hold
             writer.close()
             await writer.wait_closed()
         await condition(lambda: not bench.camera.watched)
+
+
+class Statuses:
+    """What is told of the cameras."""
+
+    def __init__(self, vision: VisionProcess) -> None:
+        self.told: list[CameraStatus] = []
+        vision.watch(self.told.append)
+
+    async def until(self, camera: CameraName, state: CameraState, code: str | None = None) -> None:
+        """Wait until this is the last that was told of a camera."""
+        wanted = CameraStatus(camera, state, code)
+        await condition(lambda: [told for told in self.told if told.camera == camera][-1:] == [wanted], seconds=15)
+
+
+@asynccontextmanager
+async def document_camera(bench: Bench, tmp_path: Path) -> AsyncIterator[DocumentCameraServer]:
+    """Give the bench a document camera as well."""
+    camera = DocumentCameraServer(seed=1)
+    path = tmp_path / "document.sock"
+    bench.settings = msgspec.structs.replace(bench.settings, document_camera=f"rig:{path}")
+    async with camera.serve(path):
+        yield camera
+
+
+async def test_both_cameras_are_looked_at_when_it_starts_and_are_off_then(bench: Bench, tmp_path: Path) -> None:
+    """T2, L17: and a dead process leaves them unknown."""
+    async with document_camera(bench, tmp_path) as document:
+        vision = bench.process()
+        statuses = Statuses(vision)
+        assert statuses.told == [CameraStatus("face", "unknown"), CameraStatus("document", "unknown")]
+        async with living(vision):
+            await statuses.until("face", "online")
+            await statuses.until("document", "online")
+            await condition(lambda: not (bench.camera.watched or document.watched))
+            late = Statuses(vision)
+            assert late.told == [CameraStatus("face", "online"), CameraStatus("document", "online")]
+        assert statuses.told[-2:] == [CameraStatus("face", "unknown"), CameraStatus("document", "unknown")]
+        assert len(statuses.told) == 6
+
+
+async def test_what_happens_to_a_camera_that_is_on_is_told_and_mends_by_itself(bench: Bench, tmp_path: Path) -> None:
+    """T2, L20: dark, covered, unplugged, plugged in again."""
+    async with document_camera(bench, tmp_path) as document:
+        vision = bench.process()
+        statuses = Statuses(vision)
+        async with living(vision):
+            for name, camera in (("face", bench.camera), ("document", document)):
+                ours, theirs = socket.socketpair()
+                with ours:
+                    await vision.preview(theirs, name)
+                    await statuses.until(name, "online")
+                    camera.dark()
+                    await statuses.until(name, "dark")
+                    camera.cover()
+                    await statuses.until(name, "covered")
+                    camera.cover(on=False)
+                    camera.dark(on=False)
+                    await statuses.until(name, "online")
+                    camera.unplug()
+                    await statuses.until(name, "lost", "camera.missing")
+                    begun = time.monotonic()
+                    camera.plug()
+                    await statuses.until(name, "online")
+                    assert time.monotonic() - begun < 2
+
+
+async def test_a_frozen_camera_is_found_at_a_look_and_mends_by_itself(bench: Bench) -> None:
+    """L17: nobody uses it."""
+    vision = bench.process()
+    statuses = Statuses(vision)
+    bench.camera.freeze()
+    async with living(vision):
+        await statuses.until("face", "frozen", "camera.frozen")
+        bench.camera.freeze(on=False)
+        await statuses.until("face", "online")
+
+
+async def test_a_document_is_kept_at_full_size_and_less_is_refused(bench: Bench, tmp_path: Path) -> None:
+    """T2; the picture does not leave the process, and the wipe turns the camera off."""
+    async with document_camera(bench, tmp_path) as document:
+        vision = bench.process()
+        statuses = Statuses(vision)
+        async with living(vision):
+            captured = await vision.capture_document()
+            assert (captured.width, captured.height) == (2592, 1944)
+            assert 0.3 < captured.sharpness < 1
+            assert (await bench.verify(vision)).outcome == "match", "the face camera serves as before"
+            assert document.watched
+            await vision.wipe()
+            await condition(lambda: not document.watched)
+            document.low_resolution()
+            async with code("camera.resolution_too_low"):
+                await vision.capture_document()
+            await statuses.until("document", "lost", "camera.resolution_too_low")
+            document.unplug()
+            async with code("camera.lost"):
+                await vision.capture_document()
+
+
+async def test_the_document_preview_is_of_the_document(bench: Bench, tmp_path: Path) -> None:
+    async with document_camera(bench, tmp_path):
+        vision = bench.process()
+        async with living(vision):
+            near, far = socket.socketpair()
+            await vision.preview(far, "document")
+            reader, writer = await asyncio.open_connection(sock=near)
+            async with asyncio.timeout(10):
+                jpeg = await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
+                await vision.wipe()
+                await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            shown = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+            assert shown is not None
+            assert shown.shape == (768, 1024, 3)
+
+
+async def test_without_a_document_camera_its_calls_say_so(bench: Bench) -> None:
+    vision = bench.process()
+    async with living(vision):
+        async with code("camera.missing", retry=False):
+            await vision.capture_document()
+        ours, theirs = socket.socketpair()
+        with ours:
+            async with code("camera.missing", retry=False):
+                await vision.preview(theirs, "document")
+            ours.setblocking(False)
+            async with asyncio.timeout(5):
+                assert await asyncio.get_running_loop().sock_recv(ours, 1) == b"", "closed on both sides"
 
 
 def a_pdf() -> bytes:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vision import wire
 from vision.config import Vision
-from vision.verifier import Raster, Verification
+from vision.verifier import CameraStatus, Capture, Raster, Verification
 
 VERIFICATION = Verification("match", 0.8, 0.5, "fmr-1e-5", 3, "sface", "not_checked", 0.2, {"detect": 0.03})
 
@@ -18,6 +18,8 @@ REQUESTS = [
     wire.Verify(1, b"\0\xff" * 512, 5.0),
     wire.Rasterise(2, b"%PDF-", 576, 4, 5.0),
     wire.Preview(3),
+    wire.Preview(3, "document"),
+    wire.CaptureDocument(6, 5.0),
     wire.Wipe(4),
     wire.Cancel(5),
     wire.Ping(),
@@ -27,6 +29,8 @@ REPLIES = [
     wire.Guidance(1, "face.none"),
     wire.Verified(1, VERIFICATION),
     wire.Rasterised(2, [Raster(8, 2, b"\xaa\x55")]),
+    wire.Captured(6, Capture(2592, 1944, 0.6)),
+    wire.CameraChanged(CameraStatus("document", "lost", "camera.missing")),
     wire.Done(3),
     wire.Failed(4, "camera.lost", "gone", "look", retry=True),
     wire.Pong(0.0),
