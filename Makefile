@@ -8,7 +8,7 @@ CACHE := .cache/govterm
 UV_VERSION := 0.13.9
 export GOVTERM_CACHE := $(CURDIR)/$(CACHE)
 
-.PHONY: help setup demo test slow fuzz lint unit bench docs system-packages clean
+.PHONY: help setup demo test slow fuzz lint unit bench evaluate docs system-packages clean
 
 help:
 	@echo "make demo    serve one citizen on the rig, start to end"
@@ -16,6 +16,7 @@ help:
 	@echo "make slow    the long forms of the tests, and a board booted with systemd (root)"
 	@echo "make fuzz    the codecs fuzzed, FUZZ_SECONDS (an hour) each; make slow has it too"
 	@echo "make bench   the benchmarks"
+	@echo "make evaluate  the document scan's figures, and the face check's error on the pictures in GOVTERM_FACE_DATA"
 	@echo "make docs    regenerate the generated pages of docs/"
 	@echo "make setup   the virtual environment and the models; the others call it"
 
@@ -58,6 +59,14 @@ fuzz: setup
 
 bench: setup
 	$(BIN)/pytest benchmarks
+
+# Pictures of people, never part of the repository: figures only (docs/biometrics.md).
+GOVTERM_FACE_DATA ?= $(wildcard ../shared/faces)
+SCAN_SEED ?= 5
+
+evaluate: setup
+	$(BIN)/python -m sim.scan_sweep $(CACHE)/assets/wqy-microhei.ttc --photographs 600 --seed $(SCAN_SEED)
+	@$(BIN)/python benchmarks/evaluate.py --data "$(GOVTERM_FACE_DATA)" --models $(CACHE)/models
 
 docs: setup
 	$(BIN)/python -m runtime.reference > docs/configuration.md

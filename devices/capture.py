@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from devices.link import Link, OpenLink
+from devices.link import FlowControl, Link, OpenLink
 from devices.masking.pieces import Mask, Piece
 
 Direction = Literal["to_device", "to_host"]
@@ -76,9 +76,9 @@ class Tap:
         self._listener = listener
         self._start = asyncio.get_running_loop().time()
 
-    async def __call__(self, port: str, baud: int) -> Link:
+    async def __call__(self, port: str, baud: int, flow_control: FlowControl = "none") -> Link:
         """Open `port`; raise LinkLost when it cannot be opened."""
-        return _TappedLink(await self._open_link(port, baud), make_mask(self._kind), self._tell)
+        return _TappedLink(await self._open_link(port, baud, flow_control), make_mask(self._kind), self._tell)
 
     def _tell(self, way: Direction, pieces: Iterable[Piece]) -> None:
         seconds = asyncio.get_running_loop().time() - self._start
@@ -140,7 +140,8 @@ class Replay:
     """A recording as a device, without I/O and without a clock: it answers what it was asked when it was recorded.
 
     A request, masked as in the recording, is sought from where the recording stands, then from its beginning; what
-    followed it there is the answer. A request that was never recorded has none.
+    followed it there is the answer. A request that was never recorded has none. `feed` answers at once; whoever has a
+    clock asks for `answers`, with their times.
     """
 
     def __init__(self, header: Header, entries: Iterable[Entry]) -> None:
@@ -148,14 +149,16 @@ class Replay:
         self.unknown = 0
         """How many requests were not in the recording."""
         self._mask = make_mask(header.kind)
-        self._exchanges: list[tuple[bytes, bytearray]] = []
+        self._exchanges: list[tuple[bytes, list[tuple[float, bytes]]]] = []
         self._at = 0
+        asked = 0.0
         for entry in entries:
             data = bytes.fromhex(entry.hex)
             if entry.way == "to_device":
-                self._exchanges.append((data, bytearray()))
+                asked = entry.seconds
+                self._exchanges.append((data, []))
             elif self._exchanges:
-                self._exchanges[-1][1].extend(data)
+                self._exchanges[-1][1].append((entry.seconds - asked, data))
 
     @property
     def verbs(self) -> dict[str, Callable[..., object]]:
@@ -164,14 +167,18 @@ class Replay:
 
     def feed(self, data: bytes) -> bytes:
         """Take the terminal's bytes and return what the device said to them."""
-        return b"".join(self._answer(piece.data) for piece in self._mask.to_device(data))
+        return b"".join(said for _, said in self.answers(data))
 
-    def _answer(self, request: bytes) -> bytes:
+    def answers(self, data: bytes) -> list[tuple[float, bytes]]:
+        """Take the terminal's bytes; return what the device said to them, and how many seconds later it was there."""
+        return [answer for piece in self._mask.to_device(data) for answer in self._answer(piece.data)]
+
+    def _answer(self, request: bytes) -> list[tuple[float, bytes]]:
         count = len(self._exchanges)
         for step in range(count):
             place = (self._at + step) % count
             if self._exchanges[place][0] == request:
                 self._at = place + 1
-                return bytes(self._exchanges[place][1])
+                return self._exchanges[place][1]
         self.unknown += 1
-        return b""
+        return []

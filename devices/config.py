@@ -6,7 +6,9 @@ import msgspec
 from msgspec import Meta
 
 from devices.environment.protocol import MOST_REGISTERS
-from devices.ups.nut_protocol import parse_address
+from devices.link import FlowControl, medium
+from devices.tcp import parse_address
+from devices.ups import nut_protocol
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -37,10 +39,21 @@ class IdCard(Device, frozen=True, forbid_unknown_fields=True):
 
 
 class Printer(Device, frozen=True, forbid_unknown_fields=True):
-    """The receipt printer (ESC/POS over a serial line)."""
+    """The receipt printer (ESC/POS over a serial line, at USB or on a network)."""
 
-    port: Annotated[str, Meta(min_length=1, description="Serial port; use a name under /dev/serial/by-id.")]
-    baud: Annotated[int, Meta(ge=9600, le=921600, description="Line rate in bit/s.")] = 115200
+    port: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Serial port (use a name under /dev/serial/by-id), USB printer as a name under /dev/usb, or "
+            "`tcp://HOST:9100`.",
+        ),
+    ]
+    baud: Annotated[int, Meta(ge=9600, le=921600, description="Line rate in bit/s, for a serial port.")] = 115200
+    flow_control: Annotated[
+        FlowControl,
+        Meta(description="How the printer stops a serial line, as its switches say: `xon_xoff`, `rts_cts`, `none`."),
+    ] = "none"
     width_dots: Annotated[
         int,
         Meta(
@@ -51,6 +64,21 @@ class Printer(Device, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 576
     dots_per_inch: Annotated[int, Meta(ge=180, le=300, description="Resolution of the print head.")] = 203
+    presenter: Annotated[
+        Literal["none", "gs_e"], Meta(description="`gs_e` for a presenter of the GS e family (Custom KPM, Reliance).")
+    ] = "none"
+    presenter_steps: Annotated[
+        int, Meta(ge=1, le=255, description="How far a receipt is held out, in steps of the model's own length.")
+    ] = 12
+    take_seconds: Annotated[
+        float, Meta(gt=0, le=300, description="How long a presented receipt may wait before it is taken back.")
+    ] = 30.0
+
+    def __post_init__(self) -> None:
+        if medium(self.port) == "tcp":
+            parse_address(self.port)
+        if self.flow_control != "none" and medium(self.port) != "serial":
+            raise ValueError(f"flow_control {self.flow_control} is for a serial port, and port is none")
 
 
 class Fingerprint(Device, frozen=True, forbid_unknown_fields=True):
@@ -134,7 +162,7 @@ class Ups(Device, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.port.startswith("nut:"):
-            parse_address(self.port)
+            nut_protocol.parse_address(self.port)
         if self.stale_seconds < 2 * self.poll_seconds:
             raise ValueError("stale_seconds must be at least twice poll_seconds: one bad poll is not an event")
         if self.battery_full_volts <= self.battery_empty_volts:

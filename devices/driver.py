@@ -207,6 +207,7 @@ class Driver(ABC, Generic[F]):
             reason = ended.exceptions[0]
         finally:
             self._link = None
+            self._decoder.reset()
             await link.close()
         task = asyncio.current_task()
         if task is not None and task.cancelling():  # Python before 3.13 loses a cancellation while a group ends
@@ -232,7 +233,10 @@ class Driver(ABC, Generic[F]):
         self._lose_answer()
         with suppress(TimeoutError, LinkLost, DeviceError):
             async with asyncio.timeout(SAFE_SECONDS), self._lock:
-                await self._leave()
+                try:
+                    await self._leave()
+                finally:
+                    self._link = None  # who waited for the lock comes too late: what was left safe stays so
 
     def _lose_answer(self) -> None:
         """Let the command under way fail: there will be no answer."""

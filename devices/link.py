@@ -1,6 +1,16 @@
 """A device's wire: the seam that drivers read and write. The in-memory form lives in `sim.memory`."""
 
-from typing import Protocol
+from typing import Literal, Protocol
+
+FlowControl = Literal["none", "xon_xoff", "rts_cts"]
+"""Who may stop the terminal's bytes on a serial line: nobody, the device by XOFF and XON, or the device by CTS."""
+
+
+def medium(port: str) -> Literal["serial", "usb", "tcp"]:
+    """Return what a port's name stands for: `tcp://HOST:PORT`, a USB character device under /dev/usb, a serial port."""
+    if port.startswith("tcp://"):
+        return "tcp"
+    return "usb" if port.startswith("/dev/usb/") else "serial"
 
 
 class LinkLost(OSError):
@@ -23,5 +33,8 @@ class Link(Protocol):
 class OpenLink(Protocol):
     """How a driver gets its wire."""
 
-    async def __call__(self, port: str, baud: int) -> Link:
-        """Open `port` exclusively at `baud`; raise LinkLost when it cannot be opened, leaving it closed (L2)."""
+    async def __call__(self, port: str, baud: int, flow_control: FlowControl = "none") -> Link:
+        """Open `port` exclusively; raise LinkLost when it cannot be opened, leaving it closed (L2).
+
+        `baud` (bit/s) and `flow_control` are for a serial line; another medium has neither.
+        """

@@ -35,6 +35,11 @@ def mask(text: str, kind: Kind) -> str:
     return "*" * min(len(text), 8)
 
 
+def wipe(buffer: bytearray) -> None:
+    """Overwrite a buffer on the way; its size stays."""
+    buffer[:] = bytes(len(buffer))
+
+
 class _Wipeable:
     """Owns one buffer; refuses every way of copying it that the owner did not ask for."""
 
@@ -51,7 +56,7 @@ class _Wipeable:
 
     def wipe(self) -> None:
         """Overwrite the value and drop it; wiping twice is nothing."""
-        self._buffer[:] = bytes(len(self._buffer))
+        wipe(self._buffer)
         self._buffer = bytearray()
         self._wiped = True
 

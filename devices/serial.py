@@ -6,12 +6,14 @@ may block; reading and writing are non-blocking on the loop itself.
 
 import asyncio
 import logging
+import termios
+from contextlib import suppress
 from typing import cast
 
 import serialx
 import structlog
 
-from devices.link import LinkLost
+from devices.link import FlowControl, LinkLost
 
 log = structlog.get_logger(__name__)
 
@@ -66,15 +68,42 @@ class SerialLink(asyncio.Protocol):
             raise LinkLost(f"the port is gone: {self._reason}")
 
     async def close(self) -> None:
-        """Close the port, dropping unsent bytes, and wait until it can be opened again. Never raises."""
+        """Close the port and wait until it can be opened again. Never raises.
+
+        What the kernel did not take is dropped. While the device holds the line (XOFF, CTS) so is what the kernel
+        has: its close would wait for the device, and a printer would print it when it goes on.
+        """
         if self._transport is None:
             return
+        if not self._writable.is_set() and not self._closed.is_set():
+            with suppress(OSError, termios.error):
+                termios.tcflush(self._transport.serial.fileno(), termios.TCOFLUSH)
         self._transport.abort()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._closed.wait()
         except TimeoutError:
             log.warning("serial_close_slow", seconds=CLOSE_SECONDS)
+
+    def set_flow_control(self, flow_control: FlowControl) -> None:
+        """Set XON/XOFF and see that the port has what was asked; raise OSError when it has not.
+
+        XON/XOFF works one way only. The other way (IXOFF) the terminal would put XOFF into the middle of a picture;
+        and no other byte than XON lets the line go on (IXANY), or each status would.
+        """
+        if self._transport is None:
+            raise OSError("the port is closed")
+        port = self._transport.serial.fileno()
+        attributes = termios.tcgetattr(port)
+        attributes[0] &= ~(termios.IXON | termios.IXOFF | termios.IXANY)
+        if flow_control == "xon_xoff":
+            attributes[0] |= termios.IXON
+            attributes[6][termios.VSTART], attributes[6][termios.VSTOP] = b"\x11", b"\x13"
+        termios.tcsetattr(port, termios.TCSANOW, attributes)
+        flags = termios.tcgetattr(port)
+        found = bool(flags[0] & termios.IXON), bool(flags[2] & termios.CRTSCTS)
+        if found != (flow_control == "xon_xoff", flow_control == "rts_cts"):
+            raise OSError(f"it does not take flow control {flow_control}")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the opened port (asyncio)."""
@@ -105,23 +134,31 @@ class SerialLink(asyncio.Protocol):
         self._writable.set()
 
 
-async def open_serial_link(port: str, baud: int) -> SerialLink:
-    """Open `port` exclusively at `baud`, 8N1, no flow control (an OpenLink).
+async def open_serial_link(port: str, baud: int, flow_control: FlowControl = "none") -> SerialLink:
+    """Open `port` exclusively at `baud`, 8N1 (an OpenLink).
 
     Raises LinkLost when the port is missing, busy or refuses the settings; it is closed then (L2). `port` is a
     device's path, never an address: a `tcp://` URL is a file that does not exist. Modem lines are left alone, so
     a pseudo-terminal, which has none, will do.
     """
     link = SerialLink()
+    loop = asyncio.get_running_loop()
     try:
         await serialx.create_serial_connection(
-            asyncio.get_running_loop(),
+            loop,
             lambda: link,
             port,
             baud,
             exclusive=True,
+            rtscts=flow_control == "rts_cts",
             transport_cls=serialx.SerialTransport,
         )
-    except (OSError, ValueError, serialx.SerialException) as error:
+        if flow_control != "none":
+            await loop.run_in_executor(None, link.set_flow_control, flow_control)
+    except (OSError, ValueError, termios.error, serialx.SerialException) as error:
+        await link.close()
         raise LinkLost(f"{port} cannot be opened: {error}") from error
+    except asyncio.CancelledError:
+        await link.close()
+        raise
     return link

@@ -46,18 +46,24 @@ StatusListener = Callable[[DeviceStatus], None]
 
 
 class StatusLog:
-    """The log lines of one device: its changes of state, code or identity, never of a detail alone."""
+    """The log lines of one device: its changes of state, code or identity, never of a detail alone.
+
+    That its link is gone, and back, is the supervisor's to say: one line when it breaks and one when it heals.
+    """
 
     def __init__(self, device: str) -> None:
         self._device = device
         self._said: dict[tuple[DeviceState, str | None, str | None], float] = {}
+        self._last: tuple[DeviceState, str | None, str | None] | None = None
         self._held = 0
 
     def note(self, before: DeviceStatus, after: DeviceStatus) -> None:
         """Log a change, unless the same was logged within REPEAT_SECONDS; then the next line counts it."""
         line = (after.state, after.code, after.identity)
-        if line == (before.state, before.code, before.identity):
+        unchanged = line in {(before.state, before.code, before.identity), self._last}
+        if unchanged or after.code == f"{self._device}.offline":
             return
+        self._last = line
         now = asyncio.get_running_loop().time()
         self._said = {said: at for said, at in self._said.items() if now - at < REPEAT_SECONDS}
         if line in self._said:

@@ -1,12 +1,13 @@
 """The Link over TCP, for a device behind a network address: a NUT server, a printer on port 9100."""
 
 import asyncio
+import socket
 from contextlib import suppress
 from urllib.parse import urlsplit
 
 import structlog
 
-from devices.link import LinkLost
+from devices.link import FlowControl, LinkLost
 
 log = structlog.get_logger(__name__)
 
@@ -15,6 +16,20 @@ BUFFER_LIMIT = 64 * 1024
 
 CLOSE_SECONDS = 5.0
 """How long a connection that was aborted may take to be gone."""
+
+DEAD_SECONDS = 20
+"""A peer that acknowledges nothing for this long, or whose window stays shut, is gone: its cable may be out."""
+
+_SEND_BUFFER_BYTES = 16 * 1024
+"""What the kernel may hold unsent: enough for a network of one room, little enough that a write tells the truth."""
+_OPTIONS = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, DEAD_SECONDS // 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, DEAD_SECONDS // 4),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_SECONDS * 1000),
+    (socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES),
+)
 
 
 class TcpLink:
@@ -55,21 +70,29 @@ class TcpLink:
             log.warning("tcp_close_slow", seconds=CLOSE_SECONDS)
 
 
-async def open_tcp_link(port: str, baud: int) -> TcpLink:  # noqa: ARG001 - a network has no line rate
+def parse_address(port: str) -> tuple[str, int]:
+    """Return host and number of `tcp://HOST:PORT`; raise ValueError when it is none."""
+    address = urlsplit(port)
+    if address.scheme != "tcp" or not address.hostname or not address.port or address.path.strip("/"):
+        raise ValueError(f"{port} is not tcp://HOST:PORT")
+    return address.hostname, address.port
+
+
+async def open_tcp_link(port: str, baud: int, flow_control: FlowControl = "none") -> TcpLink:  # noqa: ARG001 - no line
     """Connect to `tcp://HOST:PORT` (an OpenLink). Unlike a serial port, a server may serve others too.
 
     Raises LinkLost when the address is none, refused or not reachable; nothing is left open then (L2).
     """
     try:
-        address = urlsplit(port)
-        host, number = address.hostname, address.port
+        host, number = parse_address(port)
     except ValueError as error:
         raise LinkLost(f"{port} is not an address: {error}") from error
-    if address.scheme != "tcp" or not host or not number:
-        raise LinkLost(f"{port} is not tcp://HOST:PORT")
     try:
         reader, writer = await asyncio.open_connection(host, number, limit=BUFFER_LIMIT)
     except OSError as error:
         raise LinkLost(f"{port} cannot be opened: {error}") from error
+    made: socket.socket = writer.get_extra_info("socket")
+    for level, option, value in _OPTIONS:
+        made.setsockopt(level, option, value)
     writer.transport.set_write_buffer_limits(high=0)
     return TcpLink(reader, writer)

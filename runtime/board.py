@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from devices.hotplug import UdevHotplug
-from devices.link import Link
+from devices.link import FlowControl, Link, OpenLink, medium
 from devices.serial import open_serial_link
 from devices.tcp import open_tcp_link
+from devices.usb import open_usb_link
 from runtime.config import Settings, secret_file
 from runtime.power import LogindPower
 from runtime.seams import Seams
@@ -65,14 +66,16 @@ def boot_id() -> str:
     return _BOOT_ID.read_text().strip()
 
 
-async def open_link(port: str, baud: int) -> Link:
-    """Open a device's port (an OpenLink): `tcp://HOST:PORT`, or a serial port by its path."""
-    return await (open_tcp_link if port.startswith("tcp://") else open_serial_link)(port, baud)
+async def open_link(port: str, baud: int, flow_control: FlowControl = "none") -> Link:
+    """Open a device's port (an OpenLink): `tcp://HOST:PORT`, a USB character device, or a serial port by its path."""
+    opened: dict[str, OpenLink] = {"tcp": open_tcp_link, "usb": open_usb_link, "serial": open_serial_link}
+    return await opened[medium(port)](port, baud, flow_control)
 
 
 def assemble(settings: Settings) -> Seams:
     """Build the real seams; raise TransportError (`line.bad_credentials`) when the broker's files do not fit."""
     platform = settings.platform
+    vision = VisionProcess(settings.vision, rig=settings.rig)
     return Seams(
         open_link=open_link,
         hotplug=UdevHotplug(),
@@ -84,7 +87,8 @@ def assemble(settings: Settings) -> Seams:
             certificate_file=secret_file(platform.certificate_file),
             private_key_file=secret_file(platform.private_key_file),
         ),
-        verifier=VisionProcess(settings.vision, rig=settings.rig),
+        verifier=vision,
+        cameras=vision,
         journal=ThreadExecutor(settings.journal_file),
         power=LogindPower(),
         wall_clock=time.time,

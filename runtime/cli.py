@@ -6,14 +6,20 @@ import os
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from runtime import tester
+from runtime import face, tester
 from runtime.client import ClientError, RpcError, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vision.store import ModelFile
 
 ALLOCATOR = {
     "PYTHONMALLOC": "malloc",
@@ -35,12 +41,16 @@ _NOT_DONE = 1
 _UNAVAILABLE = 69
 
 app = typer.Typer(name="govterm", help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
-models = typer.Typer(help="Prepare and list the face models.", no_args_is_help=True)
+models = typer.Typer(help="Prepare, install, list and verify the face models.", no_args_is_help=True)
 app.add_typer(models, name="models")
 tester.add_to(app)
+face.add_to(app)
 
 SocketOption = Annotated[Path, typer.Option(help="Unix socket of the daemon's API.", metavar="PATH")]
 DirectoryOption = Annotated[Path, typer.Option(help="Where the models lie.", metavar="DIR")]
+ManifestOption = Annotated[
+    Path | None, typer.Option(help="Manifest of your own models [default: this package's].", metavar="FILE")
+]
 RigOption = Annotated[bool, typer.Option("--rig", help="Accept `rig = true`: only for the simulated peripherals.")]
 
 
@@ -92,7 +102,8 @@ def status(
     table = Table("component", "state", "code", "identity", "details")
     for name, one in sorted(answer.get("state", {}).items()):
         details = ", ".join(f"{key}={value}" for key, value in one.get("details", {}).items())
-        table.add_row(name, one.get("state", "?"), one.get("code") or "", one.get("identity") or "", details)
+        said = (one.get("state", "?"), one.get("code") or "", one.get("identity") or "", details)
+        table.add_row(name, *map(escape, said))  # a device's own words
     console.print(table)
 
 
@@ -144,18 +155,55 @@ def units(
 @models.command()
 def prepare(directory: DirectoryOption = _MODELS) -> None:
     """Fetch the face models by hash, prepare them for this machine, and list them."""
-    _models(directory, "prepare")
+    from vision import store
+
+    _models(directory, lambda: store.prepare(directory))
 
 
 @models.command("list")
-def list_models(directory: DirectoryOption = _MODELS) -> None:
+def list_models(directory: DirectoryOption = _MODELS, manifest: ManifestOption = None) -> None:
     """List the face models with their state, licence and hash; exit 1 when one is missing or damaged."""
-    _models(directory, "list_models")
+    from vision import store
+    from vision.manifest import MANIFEST
+
+    _models(directory, lambda: store.list_models(directory, manifest or MANIFEST))
+
+
+@models.command()
+def install(
+    files: Annotated[list[Path], typer.Argument(help="Model files (ONNX).", metavar="FILE...")],
+    directory: DirectoryOption = _MODELS,
+    manifest: ManifestOption = None,
+) -> None:
+    """Copy model files to where the models lie, each only if the manifest names its hash, and list the models."""
+    from vision import store
+    from vision.manifest import MANIFEST
+
+    _models(directory, lambda: store.install(files, directory, manifest or MANIFEST))
+
+
+@models.command()
+def verify(directory: DirectoryOption = _MODELS, manifest: ManifestOption = None) -> None:
+    """Load the face models as the vision process does and print the thresholds that belong to them."""
+    from vision.errors import VisionError
+    from vision.manifest import MANIFEST
+    from vision.models import load
+
+    try:
+        loaded = load(directory, manifest or MANIFEST)
+    except VisionError as error:
+        _fail(f"{error}; {error.advice} ({error.code})")
+    typer.echo(loaded.identity)
+    table = Table("operating point", "frames", "cosine", "upper 95 %", "group", "pairs", "matches", "tail", "date")
+    for row in loaded.thresholds:
+        said = (row.operating_point, row.frames, row.cosine, row.bound, row.data, row.pairs, row.matches)
+        table.add_row(*map(str, said), "extrapolated" if row.extrapolated else "counted", row.date)
+    Console().print(table)
 
 
 def main() -> None:
     """Run the command; sub-commands of extras are looked up only when one of ours is not meant."""
-    own = {"run", "check", "status", "call", "units", "models", "--version", *tester.COMMANDS}
+    own = {"run", "check", "status", "call", "units", "models", "--version", "face", *tester.COMMANDS}
     if not (len(sys.argv) > 1 and sys.argv[1] in own):
         for entry in entry_points(group="govterm.commands"):
             _add(entry)
@@ -205,12 +253,11 @@ def _ask(socket: Path, method: str, parameters: dict[str, Any], seconds: float) 
         _fail(f"{error}; {error.advice} ({error.code})", _UNAVAILABLE)
 
 
-def _models(directory: Path, action: str) -> None:
-    import vision.models
+def _models(directory: Path, action: "Callable[[], list[ModelFile]]") -> None:
     from vision.errors import VisionError
 
     try:
-        files = getattr(vision.models, action)(directory)
+        files = action()
     except VisionError as error:
         _fail(f"{error}; {error.advice} ({error.code})")
     except OSError as error:

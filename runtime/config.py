@@ -72,7 +72,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session: Session = Session()
     rig: Annotated[
         bool,
-        Meta(description="Load the rig's photo decoder and camera. Never on a terminal that serves citizens."),
+        Meta(description="Load the rig's photo decoder and cameras. Never on a terminal that serves citizens."),
     ] = False
     state_directory: Annotated[
         str, Meta(pattern="^/", description="Directory of the journal and the audit log, owned by the daemon's user.")
@@ -186,9 +186,10 @@ def _readable(key: str, path: Path) -> list[Mistake]:
     return [Mistake(key, "a readable file", repr(str(path)))]
 
 
-_PATHS = ("api.socket", "api.preview_socket", "vision.model_directory")
+_PATHS = ("api.socket", "api.preview_socket", "vision.model_directory", "vision.model_manifest")
+_CAMERAS = ("vision.camera", "vision.document_camera")
 _NOT_STABLE = re.compile(r"/dev/tty(USB|ACM)\d+")
-_NETWORK = {"ups": "nut://"}
+_NETWORK = {"ups": "nut://", "printer": "tcp://"}
 """The kinds whose port may be an address."""
 
 
@@ -200,8 +201,7 @@ def _across(right: Mapping[str, Any], *, rig: bool) -> list[Mistake]:
             Mistake("vision.photo_library", 'the vendor\'s library, because photo_decoder is "library"', "nothing")
         )
     paths = {key: right[key] for key in (*_PATHS, "vision.photo_library") if right.get(key) is not None}
-    if (camera := right.get("vision.camera")) is not None:
-        paths["vision.camera"] = camera.removeprefix("rig:")
+    paths |= {key: right[key].removeprefix("rig:") for key in _CAMERAS if right.get(key) is not None}
     mistakes += [
         Mistake(key, "an absolute path", repr(path)) for key, path in paths.items() if not path.startswith("/")
     ]
@@ -212,6 +212,9 @@ def _across(right: Mapping[str, Any], *, rig: bool) -> list[Mistake]:
     ]
     if paths.get("api.preview_socket", "") == paths.get("api.socket"):
         mistakes.append(Mistake("api.preview_socket", "another path than api.socket", repr(paths["api.socket"])))
+    if paths.get("vision.document_camera", "") == paths.get("vision.camera"):
+        address = repr(right["vision.document_camera"])
+        mistakes.append(Mistake("vision.document_camera", "another camera than vision.camera", address))
     mistakes += _device_mistakes(right)
     mistakes += [
         Mistake("api.operator_users", _ONE_ROLE, repr(user))
@@ -261,6 +264,9 @@ def _rig_mistakes(right: Mapping[str, Any], *, rig: bool) -> list[Mistake]:
     if right.get("rig") is False:
         if right.get("vision.photo_decoder") == "rig":
             mistakes.append(Mistake("vision.photo_decoder", '"library" on a terminal without rig = true', '"rig"'))
-        if (camera := right.get("vision.camera", "")).startswith("rig:"):
-            mistakes.append(Mistake("vision.camera", "a camera device on a terminal without rig = true", camera))
+        mistakes += [
+            Mistake(key, "a camera device on a terminal without rig = true", camera)
+            for key in _CAMERAS
+            if (camera := right.get(key)) is not None and camera.startswith("rig:")
+        ]
     return mistakes

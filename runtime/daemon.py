@@ -13,6 +13,7 @@ from runtime.api.preview import Previews
 from runtime.api.roles import Roles
 from runtime.api.server import ApiServer
 from runtime.audit import Audit
+from runtime.cameras import COMPONENTS, device_status
 from runtime.config import Settings
 from runtime.enrolment import Enrolment
 from runtime.journal import Journal
@@ -20,6 +21,7 @@ from runtime.notify import Notifier
 from runtime.peripherals import Peripherals
 from runtime.seams import Seams
 from runtime.services.certificate import CertificateService, settle_prints
+from runtime.services.document import DocumentService
 from runtime.services.identity import IdentityService
 from runtime.services.steps import Origin
 from runtime.session import Sessions, SessionState
@@ -28,6 +30,7 @@ from runtime.supervisor import Supervisor, UnitState
 from runtime.tickets import Tickets
 from transport import sm, sm2
 from transport.channel import Channel
+from vision.verifier import CameraStatus
 
 log = structlog.get_logger(__name__)
 
@@ -107,12 +110,13 @@ class _Daemon:
         self._origin = origin
         self._state = StateBoard()
         self._devices: dict[str, DeviceStatus] = {}
+        self._cameras: dict[str, DeviceStatus | None] = {}
         self._units: dict[str, tuple[UnitState, str | None]] = {}
         self._supervisor = Supervisor(seams.jitter, self._on_unit)
         self._peripherals = Peripherals(
             settings, seams, self._supervisor, journal=journal, audit=audit, on_status=self._on_device
         )
-        self._ticketed = {*settings.devices, "vision"}
+        self._ticketed = {*settings.devices, "vision", *(COMPONENTS[camera] for camera in settings.vision.cameras)}
         self._tickets = Tickets(journal, origin, self._ticketed, self._on_tickets)
         self._channel = Channel(
             settings.platform,
@@ -139,9 +143,10 @@ class _Daemon:
                 on_state=self._on_session,
             )
             self._on_session(SessionState.CLOSED)
-            previews = Previews(self._seams.verifier, roles, self._audit)
+            previews = Previews(self._seams.cameras, settings.vision.cameras, roles, self._audit)
             server = ApiServer(self._terminal(sessions, previews), roles, settings.api.line_limit_bytes)
             self._supervisor.start(group, "tickets", self._tickets.run)
+            self._seams.cameras.watch(self._on_camera)
             self._supervisor.start(group, "vision", self._seams.verifier.run)
             await self._peripherals.start(group)
             self._supervisor.start(group, "platform", self._channel.run)
@@ -184,7 +189,7 @@ class _Daemon:
                 audit=self._audit,
                 origin=self._origin,
                 card_wait_seconds=settings.idcard.card_wait_seconds,
-                check_seconds=settings.vision.check_seconds,
+                verify_seconds=settings.vision.verify_seconds,
             ),
             certificate=CertificateService(
                 platform=self._channel,
@@ -197,6 +202,9 @@ class _Daemon:
                 answer_seconds=settings.platform.answer_seconds,
                 width_dots=settings.printer.width_dots,
                 dots_per_inch=settings.printer.dots_per_inch,
+            ),
+            document=DocumentService(
+                cameras=self._seams.cameras, journal=self._journal, audit=self._audit, origin=self._origin
             ),
             previews=previews,
             power=self._seams.power,
@@ -212,6 +220,14 @@ class _Daemon:
     def _on_unit(self, unit: str, state: UnitState, code: str | None) -> None:
         self._units[unit] = (state, code)
         self._publish(unit)
+        if unit == "vision":
+            for name in self._cameras:
+                self._publish_camera(name)
+
+    def _on_camera(self, status: CameraStatus) -> None:
+        name = COMPONENTS[status.camera]
+        self._cameras[name] = device_status(status)
+        self._publish_camera(name)
 
     def _publish(self, name: str) -> None:
         """Put a component on the board: a device's own word, unless its driver is dead of a bug or could not say so."""
@@ -228,6 +244,17 @@ class _Daemon:
         self._state.set(name, Component(state, status.code, status.identity, details))
         if name in self._ticketed and state is not DeviceState.STARTING and unit is not UnitState.STOPPED:
             self._tickets.heard(name, None if state in _HEALTHY else status.code or f"{name}.{state}")
+
+    def _publish_camera(self, name: str) -> None:
+        """Put a camera on the board. One of which nothing is known is as the vision process is, without a ticket."""
+        status = self._cameras[name]
+        if status is None:
+            unit, code = self._units.get("vision", (UnitState.STARTING, None))
+            state = DeviceState.STARTING if unit is UnitState.RUNNING else _UNIT_STATES[unit]
+            self._state.set(name, Component(state, code))
+        else:
+            self._state.set(name, Component(status.state, status.code, details=status.details))
+            self._tickets.heard(name, status.code)
 
     def _on_tickets(self, tickets: int, late: int) -> None:
         self._devices["tickets"] = DeviceStatus(DeviceState.ONLINE, details={"open": str(tickets), "late": str(late)})

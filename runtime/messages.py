@@ -39,10 +39,29 @@ class Refusal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retry: bool
 
 
+class FaceEvidence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a face decision rests on: names and numbers of the method, none of the person (T9).
+
+    `threshold` is the cosine at the `operating_point`, a rate of false matches; `bound` is the one measured there.
+    `layers` is what each layer of the presentation-attack detection came to, with its reason when that is not
+    `bona_fide` (`attack: challenge.flat`). How alike the two faces were is not told (L22).
+    """
+
+    decision: Literal["match", "no_match"]
+    operating_point: str
+    threshold: float
+    bound: float
+    frames: int
+    model: str
+    presentation_attack: Literal["not_checked", "bona_fide", "attack"]
+    layers: dict[str, str]
+
+
 class SupervisionEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One step of one transaction, without personal data (T12). Identifiers are random; times are UTC seconds.
 
-    The life of a fault's ticket (T15) is such a transaction: it says which `device` it is about.
+    The life of a fault's ticket (T15) is such a transaction: it says which `device` it is about. `face` is there when
+    the step came to a face decision.
     """
 
     transaction: str
@@ -54,6 +73,7 @@ class SupervisionEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     boot_id: str
     rig: bool
     device: str | None = None
+    face: FaceEvidence | None = None
 
 
 BusinessMessage = CertificateRequest | CertificateIssue | Refusal | SupervisionEvent

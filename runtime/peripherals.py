@@ -15,6 +15,9 @@ from runtime.seams import Seams
 from runtime.supervisor import Supervisor
 from runtime.trust import Trust
 
+START_SECONDS = 60.0
+"""A driver that neither serves nor fails within this hangs; the slowest of ours needs a third of it."""
+
 _SERVING = {DeviceState.ONLINE, DeviceState.DEVICE_BUSY}
 
 
@@ -58,23 +61,29 @@ class Peripherals:
         self._supervisor.retry(unit)
 
     async def accept(self, kind: str, *, actor: str) -> None:
-        """Accept the device that was refused as swapped, because an operator says so; raise UnknownUnit, TrustError."""
+        """Accept the device that was refused as swapped, because an operator says so.
+
+        Raises UnknownUnit, TrustError, and AuditError when it cannot be noted.
+        """
         self._supervisor.require(kind)
-        identity = await self._trust.accept(kind)
-        await self._audit.note("device_accepted", actor=actor, details={"device": kind, "identity": identity})
+        identity = self._trust.refused(kind)
+        await self._audit.append("device_accept_ordered", actor=actor, details={"device": kind, "identity": identity})
+        await self._trust.accept(kind, identity)
         self._supervisor.retry(kind)
 
     async def _live(self, kind: str, ready: Callable[[], None]) -> None:
         """Live one life of a device's driver; the device is trusted before it serves."""
         driver, name = self.drivers[kind], self._sections[kind].port
         self._trust.check_port(kind, self._hotplug.find(name))
+        async with asyncio.timeout(START_SECONDS) as start:
 
-        def trusted() -> None:
-            port = self._hotplug.find(name)
-            self._check(kind, driver.status.identity or (port.serial if port is not None else None))
-            ready()
+            def trusted() -> None:
+                port = self._hotplug.find(name)
+                self._check(kind, driver.status.identity or (port.serial if port is not None else None))
+                start.reschedule(None)
+                ready()
 
-        await driver.run(trusted)
+            await driver.run(trusted)
 
     def _heard(self, kind: str, status: DeviceStatus) -> None:
         """Take a device's word, unless it says by it that it is another device (a swap behind a serial adapter)."""

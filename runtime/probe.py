@@ -8,19 +8,20 @@ import asyncio
 import tomllib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
-from devices.capture import Direction, Listener, Tap
+from devices.capture import MASKS, Direction, Listener, Tap
 from devices.config import CardReader, Environment, Fingerprint, IdCard, PinPad, Printer, Ups
 from devices.errors import DeviceError
 from devices.link import LinkLost, OpenLink
 from devices.masking.pieces import Piece
 from devices.status import DeviceStatus
 from runtime import drivers
+from runtime.probe_camera import CameraSection, CameraUnderTest
 
 START_SECONDS = 20.0
 """From opening the port to a device that serves; the slowest driver, asking everything twice, needs less."""
@@ -35,6 +36,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "pinpad": PinPad,
     "ups": Ups,
     "environment": Environment,
+    "camera": CameraSection,
 }
 """The configuration section of each kind that can be probed."""
 
@@ -76,9 +78,18 @@ def make_settings(kind: str, port: str, baud: int | None, assignments: Sequence[
     try:
         given = tomllib.loads("\n".join(assignments))
         rate = {} if baud is None else {"baud": baud}
-        return msgspec.convert({**given, "port": port, **rate}, SECTIONS[kind])
+        made: Any = msgspec.convert({**given, "port": port, **rate}, SECTIONS[kind])
+        driver_class(kind, made)
+        return made
+    except drivers.DriverError as error:
+        raise SettingsError(f"[{kind}] driver: expected {error.expected}") from None
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, ValueError) as error:
         raise SettingsError(f"[{kind}] {error}") from None
+
+
+def driver_class(kind: str, settings: Any) -> drivers.DriverClass:
+    """Return what is probed with these settings; raise DriverError."""
+    return CameraUnderTest if kind == "camera" else drivers.load(kind, settings.driver)
 
 
 @dataclass
@@ -104,8 +115,8 @@ class Bench:
         self._tap = self.tapped()
 
     def tapped(self) -> OpenLink:
-        """Return the link opener whose pieces this bench hears."""
-        return Tap(self.kind, self.open_link, self._hear)
+        """Return the link opener whose pieces this bench hears; a camera has no wire."""
+        return Tap(self.kind, self.open_link, self._hear) if self.kind in MASKS else self.open_link
 
     def _hear(self, seconds: float, way: Direction, piece: Piece) -> None:
         self.heard.append((way, piece))
@@ -149,7 +160,7 @@ class Life:
 
     def __init__(self, kind: str, settings: Any, open_link: OpenLink) -> None:
         self.statuses: list[DeviceStatus] = []
-        self.driver: Any = drivers.load(kind, settings.driver)(settings, open_link, self.statuses.append)
+        self.driver: Any = driver_class(kind, settings)(settings, open_link, self.statuses.append)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -168,11 +179,10 @@ class Life:
             waiting.cancel()
 
     async def end(self) -> None:
-        """End it and wait until the port is free."""
+        """End it and wait until the port is free; why it ended was told by `start`."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError, LinkLost, DeviceError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +233,7 @@ async def _do(bench: Bench, step: Step) -> StepResult:
         detail = f"the driver ends in {type(error).__name__}"
     if outcome == "failed":
         detail = "\n".join([detail, *wire_lines(bench.heard)])
-        with suppress(LinkLost, DeviceError):
-            await bench.end()  # the next step begins with a device that was opened anew
+        await bench.end()  # the next step begins with a device that was opened anew
     return StepResult(step.name, outcome, round(loop.time() - start, 4), detail)
 
 

@@ -5,21 +5,24 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from devices.errors import DeviceError
-from devices.link import Link, LinkLost, OpenLink
+from devices.link import FlowControl, Link, LinkLost, OpenLink
 from devices.status import DeviceState
 from runtime.probe import Bench, Failed, Skipped, Step
 
+HAND_SECONDS = 30.0
+"""How long a hand may take."""
 REOPENINGS = 3
 _LIVES = 3
 _NOISE = bytes.fromhex("00 FF AA AA AA 96")
 """Line noise that looks like the start of a frame (protocols 10)."""
 _CANCEL_SECONDS = 0.2
-_WITHOUT_IDENTITY = {"printer", "ups"}
+_WITHOUT_IDENTITY = {"printer", "ups", "camera", "environment"}
 
 
 async def _open(bench: Bench) -> str:
     await bench.driver()
-    return f"{bench.settings.port} at {bench.settings.baud} bit/s"
+    baud = getattr(bench.settings, "baud", None)
+    return f"{bench.settings.port}" + (f" at {baud} bit/s" if baud else "")
 
 
 async def _identity(bench: Bench) -> str:
@@ -90,6 +93,9 @@ def cancelling(look: Callable[[Bench], Awaitable[str]]) -> Callable[[Bench], Awa
         await bench.driver()
         looking = asyncio.ensure_future(look(bench))
         await asyncio.wait({looking}, timeout=_CANCEL_SECONDS)
+        if looking.done():
+            looking.result()
+            raise Skipped("the call was over before it could be cancelled")
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)
         await look(bench)
@@ -111,8 +117,8 @@ async def expected(work: Awaitable[Any], *codes: str) -> Any:
 def _altered(open_link: OpenLink, *, chunk: int | None = None, noise: bytes = b"") -> OpenLink:
     """Return an OpenLink whose links give `noise` before anything else, and `chunk` bytes at a time."""
 
-    async def opened(port: str, baud: int) -> Link:
-        return _AlteredLink(await open_link(port, baud), chunk, noise)
+    async def opened(port: str, baud: int, flow_control: FlowControl = "none") -> Link:
+        return _AlteredLink(await open_link(port, baud, flow_control), chunk, noise)
 
     return opened
 
@@ -138,9 +144,10 @@ class _AlteredLink:
 
 
 FIRST = (Step("open", _open), Step("identity", _identity), Step("status", _status))
+REOPEN = Step("close and reopen", _reopen)
 LAST = (
     Step("second open is refused", _second_open),
     Step("one byte at a time", _one_byte),
     Step("noise", _noise),
-    Step("close and reopen", _reopen),
+    REOPEN,
 )

@@ -1,15 +1,20 @@
 """The conformance steps of each kind. A new kind adds a row to `OPERATIONS`, over its driver's public methods."""
 
+import asyncio
 from typing import Any
 
+from devices.capture import MASKS
 from devices.errors import DeviceError
 from runtime.probe import Bench, Failed, Skipped, Step
-from runtime.probe_common import FIRST, LAST, cancelling, expected
+from runtime.probe_camera import CameraUnderTest
+from runtime.probe_common import FIRST, HAND_SECONDS, LAST, REOPEN, cancelling, expected
 
-HAND_SECONDS = 30.0
-"""How long a hand may take."""
 LOOK_SECONDS = 0.5
 """How long a step looks for something that nobody is asked to bring."""
+COUNT_SECONDS = 2.0
+"""How long the frames of a camera are counted."""
+LEAST_FRAMES = {"face": 5.0, "document": 1.0}
+"""A second: a face check looks at five of them, and of a page one is captured."""
 
 
 async def _look_for_card(bench: Bench) -> str:
@@ -166,6 +171,44 @@ async def _reading(bench: Bench) -> str:
     return ", ".join(f"{name}={_figure(value)}" for name, value in known.items() if value is not None)
 
 
+async def _count_frames(bench: Bench) -> str:
+    camera, name = await bench.driver(), "document" if bench.settings.document else "face"
+    before = camera.seen.frames
+    await asyncio.sleep(COUNT_SECONDS)
+    rate = (camera.seen.frames - before) / COUNT_SECONDS
+    if rate < LEAST_FRAMES[name]:
+        raise Failed(f"{rate:.1f} different frames a second; a {name} camera needs {LEAST_FRAMES[name]:g}")
+    return f"{rate:.1f} a second, no two alike"
+
+
+async def _cover(bench: Bench) -> str:
+    camera = await bench.driver()
+    bench.by_hand("cover the lens")
+    if not await camera.until(lambda seen: seen.state in {"covered", "dark"}, HAND_SECONDS):
+        raise Skipped("the lens was not covered")
+    covered = camera.seen.state
+    bench.tell("uncover it again")
+    if not await camera.until(lambda seen: seen.state == "online", HAND_SECONDS):
+        raise Failed(f"still {camera.seen.state}")
+    return f"{covered}, then online again"
+
+
+async def _second_camera(bench: Bench) -> str:
+    await bench.driver()
+    if bench.settings.port.startswith("rig:"):
+        raise Skipped("the rig's camera may be opened by several")
+    other = CameraUnderTest(bench.settings, bench.open_link, lambda _: None)
+
+    def opened() -> None:
+        raise Failed("the camera can be turned on a second time while it is on")
+
+    try:
+        await other.run(opened)
+    except DeviceError as error:
+        return f"refused, {error.code}"
+    return "refused"
+
+
 def _figure(value: object) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
@@ -197,13 +240,18 @@ OPERATIONS: dict[str, tuple[Step, ...]] = {
     ),
     "ups": (Step("reading", _reading),),
     "environment": (Step("reading", _reading),),
+    "camera": (
+        Step("frames", _count_frames),
+        Step("cover the lens", _cover),
+        Step("second open is refused", _second_camera),
+    ),
 }
 """What each kind can do beside being opened; a step may need a hand."""
 
 
 def probe_steps(kind: str) -> list[Step]:
-    """Return every step of a kind."""
-    return [*FIRST, *OPERATIONS[kind], *LAST]
+    """Return every step of a kind; a camera has no wire to be disturbed."""
+    return [*FIRST, *OPERATIONS[kind], *(LAST if kind in MASKS else (REOPEN,))]
 
 
 def capture_steps(kind: str) -> list[Step]:

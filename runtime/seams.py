@@ -1,4 +1,4 @@
-"""Everything of the outside world that the daemon is given (rule 5): real on the board, in memory in `sim.memory`."""
+"""Everything of the outside world that the daemon is given (rule 5): real on the board, in memory in `sim`."""
 
 import random
 import sqlite3
@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 from devices.hotplug import Hotplug
 from devices.link import OpenLink
 from transport.uplink import Uplink
-from vision.verifier import Verifier
+from vision.verifier import Cameras, Verifier
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class HostPower(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seams:
-    """The six seams, the wall clock (seconds since 1970) and the random source of back-off and scheduling.
+    """The seams, the wall clock (seconds since 1970) and the random source of back-off and scheduling.
 
     Keys, nonces, session ids, idempotency keys and the order of liveness challenges never come from `jitter`:
     they come from the operating system.
@@ -43,6 +43,7 @@ class Seams:
     hotplug: Hotplug
     uplink: Uplink
     verifier: Verifier
+    cameras: Cameras
     journal: JournalExecutor
     power: HostPower
     wall_clock: Callable[[], float]

@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from devices.idcard.record import CardRecord
+from devices.personal import PersonalBytes
 from runtime.audit import Audit
 from runtime.supervisor import error_code
 from vision.verifier import Verifier
@@ -84,6 +85,7 @@ class Session:
         self._on_state = on_state
         on_state(self.state)
         self.record: CardRecord | None = None
+        self.document: PersonalBytes | None = None
         self.gone = asyncio.Event()
         self.reason: EndReason | None = None
         self._ending = asyncio.Event()
@@ -125,6 +127,17 @@ class Session:
         self.wipe()
         self.record = record
 
+    def keep_document(self, pdf: bytes) -> None:
+        """Hold a scanned document's PDF, wiping the one before."""
+        self.drop_document()
+        self.document = PersonalBytes(pdf)
+
+    def drop_document(self) -> None:
+        """Wipe the PDF that is held."""
+        if self.document is not None:
+            self.document.wipe()
+            self.document = None
+
     def verified(self) -> None:
         """Note that the person before the camera is the one on the card."""
         if self.state is SessionState.OPEN:
@@ -143,6 +156,7 @@ class Session:
         if self.record is not None:
             self.record.wipe()
             self.record = None
+        self.drop_document()
         if self.state is SessionState.VERIFIED:
             self._enter(SessionState.OPEN)
 

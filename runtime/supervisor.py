@@ -13,6 +13,7 @@ when that life ends; the supervisor then starts the next life after a growing pa
 """
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -45,6 +46,8 @@ GIVE_UP_WINDOW_SECONDS = 600.0
 """Sixty times GOOD_RUN_SECONDS: good lives too, when they are shorter than a minute, come ten to the window."""
 PROBE_SECONDS = 900.0
 """What was given up is still tried this seldom, so that nothing is dead for ever (L13, L35)."""
+REPEAT_SECONDS = 60.0
+"""A unit that comes and goes says why it broke, and that it healed, once within this time (L9)."""
 STOP_SECONDS = 3.0
 """What one unit may take to leave its device safe when it is stopped."""
 
@@ -111,6 +114,12 @@ class _Unit:
     tries: int = 0
     breaks: deque[float] = field(default_factory=lambda: deque(maxlen=GIVE_UP_BREAKS))
     only_by_hand: bool = False
+    said: dict[str, float] = field(default_factory=dict)
+    """Codes that were logged, and when."""
+    told: set[str] = field(default_factory=set)
+    """Those of the present outage."""
+    gave_up_at: float = -math.inf
+    """When that was last logged."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
@@ -188,9 +197,10 @@ class Supervisor:
             return
         unit.running_since = asyncio.get_running_loop().time()
         unit.wake.clear()
-        if unit.broken_code is not None:
+        if unit.told:
             log.info("unit_healed", unit=unit.name)
-            unit.broken_code = None
+            unit.told.clear()
+        unit.broken_code = None
         self._change(unit, UnitState.RUNNING)
 
     def _broke(self, unit: _Unit, error: BaseException | None) -> None:
@@ -202,11 +212,7 @@ class Supervisor:
                 unit.tries = 0
         unit.tries += 1
         code = "unit.ended" if error is None else error_code(error)
-        if code != unit.broken_code:
-            if code == "internal" and error is not None:
-                log.error("unit_broken", unit=unit.name, code=code, error=error_types(error))
-            else:
-                log.warning("unit_broken", unit=unit.name, code=code)
+        self._tell(unit, code, error, now)
         unit.broken_code = code
         unit.only_by_hand = isinstance(error, WrongDevice)
         if unit.state is UnitState.GAVE_UP:
@@ -214,10 +220,23 @@ class Supervisor:
             return
         often = len(unit.breaks) == GIVE_UP_BREAKS and now - unit.breaks[0] <= GIVE_UP_WINDOW_SECONDS
         if unit.only_by_hand or (unit.gives_up and (often or unit.tries >= GIVE_UP_TRIES)):
-            log.error("unit_gave_up", unit=unit.name, code=code, tries=unit.tries, advice="devices.retry")
+            if now - unit.gave_up_at >= REPEAT_SECONDS:
+                unit.gave_up_at = now
+                log.error("unit_gave_up", unit=unit.name, code=code, tries=unit.tries, advice="devices.retry")
             self._change(unit, UnitState.GAVE_UP)
         else:
             self._change(unit, UnitState.BACKING_OFF)
+
+    def _tell(self, unit: _Unit, code: str, error: BaseException | None, now: float) -> None:
+        """Log why a unit broke: each reason once in an outage, and not again within REPEAT_SECONDS."""
+        if code in unit.told or now - unit.said.get(code, -REPEAT_SECONDS) < REPEAT_SECONDS:
+            return
+        unit.told.add(code)
+        unit.said[code] = now
+        if code == "internal" and error is not None:
+            log.error("unit_broken", unit=unit.name, code=code, error=error_types(error))
+        else:
+            log.warning("unit_broken", unit=unit.name, code=code)
 
     async def _woken(self, unit: _Unit) -> bool:
         """Wait for the next life; say whether somebody asked for it before its time."""

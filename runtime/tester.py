@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -74,7 +75,7 @@ def probe(
 
         typer.echo(msgspec.json.encode(done).decode())
     else:
-        typer.echo(f"{kind} {done.identity or ''}: {'passed' if done.passed else 'failed'}")
+        typer.echo(f"{' '.join(filter(None, (kind, done.identity)))}: {'passed' if done.passed else 'failed'}")
     if report is not None:
         when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         page = probe_report.render(done, port=port, when=when, version=version("govterm"))
@@ -100,13 +101,15 @@ def capture(
     The steps of `govterm probe` that leave the wire alone are done and recorded. There is no unmasked recording, and
     a port that the daemon holds is not opened.
     """
-    from devices.capture import Header, encode_entry, encode_header
+    from devices.capture import MASKS, Header, encode_entry, encode_header
     from runtime.board import open_link
     from runtime.probe import Bench, StepResult
     from runtime.probe import probe as run
     from runtime.probe_steps import capture_steps
 
     settings = _settings(kind, port, baud, assignments)
+    if kind not in MASKS:
+        raise typer.BadParameter(f"a {kind} is not recorded: its pictures stay in the vision process")
     if "://" in port:
         raise typer.BadParameter("a network address is not recorded: name a serial port")
 
@@ -171,6 +174,7 @@ def devices(
 
 def device_table(state: Mapping[str, Any]) -> Any:
     """Return the table of the devices in a state, in the order of `runtime.drivers.KINDS`, cameras last."""
+    from rich.markup import escape
     from rich.table import Table
 
     from runtime.drivers import KINDS
@@ -182,8 +186,8 @@ def device_table(state: Mapping[str, Any]) -> Any:
             one = state[name]
             details = ", ".join(f"{key}={value}" for key, value in one.get("details", {}).items())
             colour = "green" if one["state"] == "online" else "red"
-            row = (f"[{colour}]{one['state']}[/]", one.get("code") or "", one.get("identity") or "", details)
-            table.add_row(name, *row)
+            said = (one.get("code") or "", one.get("identity") or "", details)
+            table.add_row(name, f"[{colour}]{one['state']}[/]", *map(escape, said))
     return table
 
 
@@ -199,16 +203,23 @@ def _settings(kind: str, port: str, baud: int | None, assignments: list[str] | N
 
 
 def _run(work: Callable[[], Any]) -> Any:
-    """Run a coroutine; Ctrl-C closes the port first and ends the command."""
+    """Run a coroutine; Ctrl-C, SIGTERM and a closed terminal leave the device safe first and end the command."""
     import structlog
+
+    async def stoppable() -> Any:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if task is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                loop.add_signal_handler(number, task.cancel)
+        return await work()
 
     warning = 30
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(warning),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    with suppress(KeyboardInterrupt):
-        return asyncio.run(work())
+    with suppress(asyncio.CancelledError):
+        return asyncio.run(stoppable())
     typer.echo("govterm: stopped", err=True)
     raise typer.Exit(_STOPPED)
 

@@ -3,22 +3,10 @@
 A code from the platform that is not here reads as a plain refusal: nothing is ever shown without words.
 """
 
-from dataclasses import dataclass
+from runtime.device_texts import DEVICES, Text
 
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """One text in both languages."""
-
-    zh: str
-    en: str
-
-
-_READ_AGAIN = Text("身份证读取失败，请重新放置身份证。", "The ID card could not be read; please lay it down again.")
-_READER_DOWN = Text("身份证阅读器暂时不可用，请稍后再试。", "The ID-card reader is not available; please try later.")
+_REFUSED = Text("平台未受理该申请，请咨询工作人员。", "The platform did not accept the request; please ask the staff.")
 _VISION_DOWN = Text("图像处理暂时不可用，请稍后再试。", "Picture processing is not available; please try later.")
-_CAMERA_DOWN = Text("摄像头暂时不可用，请稍后再试。", "The camera is not available; please try later.")
-_PRINTER_DOWN = Text("打印机暂时不可用，请联系工作人员。", "The printer is not available; please call the staff.")
 _LINE_DOWN = Text("暂时无法连接政务平台，请稍后再试。", "The government platform cannot be reached; please try later.")
 _BAD_CERTIFICATE = Text(
     "证明校验未通过，未予打印，请稍后再试或联系工作人员。",
@@ -26,61 +14,32 @@ _BAD_CERTIFICATE = Text(
 )
 _FAULT = Text("系统故障，请联系工作人员。", "The terminal has a fault; please call the staff.")
 _PHOTO = Text("身份证照片无法读取，请到人工窗口办理。", "The card's photo cannot be read; please go to the counter.")
-_REFUSED = Text("平台未受理该申请，请咨询工作人员。", "The platform did not accept the request; please ask the staff.")
 _TIMEOUT = Text("操作超时，请重试。", "The operation took too long; please try again.")
 
 _CATALOGUE: tuple[tuple[tuple[str, ...], Text], ...] = (
-    (
-        # A card that was read is not found again before it was lifted, and the reader cannot tell that it lies there.
-        ("idcard.place_card",),
-        Text(
-            "请将身份证放在读卡区；如已放置，请拿起后重新放置。",
-            "Please lay your ID card on the reader; if it lies there already, lift it and lay it down again.",
-        ),
-    ),
-    (
-        ("idcard.no_card",),
-        Text(
-            "未检测到身份证，请重试；如已放置，请拿起后重新放置。",
-            "No ID card was found; please try again. If it lies there already, lift it and lay it down again.",
-        ),
-    ),
-    (
-        ("idcard.card_removed",),
-        Text("身份证移开过早，请重新放置。", "The card was taken away too soon; lay it down again."),
-    ),
-    (
-        ("idcard.read_failed", "idcard.no_answer", "idcard.bad_record", "idcard.garbled", "idcard.card_rejected"),
-        _READ_AGAIN,
-    ),
-    (("idcard.wrong_card",), Text("请使用居民身份证。", "Please use a resident identity card.")),
-    (
-        ("idcard.bad_check_digit",),
-        Text("身份证信息校验未通过，请到人工窗口办理。", "The card contradicts itself; please go to the counter."),
-    ),
-    (
-        ("idcard.variant_unsupported",),
-        Text("本机暂不支持该类证件，请到人工窗口办理。", "This kind of card is not served here; go to the counter."),
-    ),
-    (
-        (
-            "idcard.offline",
-            "idcard.busy",
-            "idcard.refused",
-            "idcard.sam_failed",
-            "idcard.sam_not_authorised",
-            "idcard.swapped",
-            "idcard.wrong_device",
-        ),
-        _READER_DOWN,
-    ),
+    *DEVICES,
     (("face.look_at_camera",), Text("请正对摄像头。", "Please look at the camera.")),
+    (("face.turn_left",), Text("请向左转头。", "Please turn your head to the left.")),
+    (("face.turn_right",), Text("请向右转头。", "Please turn your head to the right.")),
+    (("face.nod",), Text("请点头。", "Please nod.")),
+    (("face.blink",), Text("请眨眼。", "Please blink.")),
+    (("face.open_mouth",), Text("请张开嘴。", "Please open your mouth.")),
     (("face.come_closer",), Text("请靠近一些。", "Please come closer.")),
     (("face.move_back",), Text("请后退一些。", "Please move back a little.")),
     (("face.center",), Text("请将面部移到画面中央。", "Please move your face to the centre.")),
     (("face.hold_still",), Text("请保持不动。", "Please hold still.")),
     (("face.too_dark",), Text("光线过暗，请调整位置。", "It is too dark; please change your position.")),
     (("face.too_bright",), Text("光线过亮，请调整位置。", "It is too bright; please change your position.")),
+    (("face.take_off_mask",), Text("请摘下口罩。", "Please take off the mask.")),
+    (("face.take_off_glasses",), Text("请摘下深色眼镜。", "Please take off dark glasses.")),
+    (
+        ("face.changed",),
+        Text("请由同一人完成核验，请重试。", "One person only, please, from beginning to end; try again."),
+    ),
+    (
+        ("face.attack_undecided",),
+        Text("未能完成活体检测，请重试。", "The live check could not be completed; please try again."),
+    ),
     (("face.none",), Text("未检测到人脸，请正对摄像头。", "No face was found; please look at the camera.")),
     (("face.many",), Text("检测到多张人脸，请确保只有您本人。", "There is more than one face; please step up alone.")),
     (("face.timeout",), Text("人脸核验超时，请重试。", "The face check took too long; please try again.")),
@@ -109,21 +68,41 @@ _CATALOGUE: tuple[tuple[tuple[str, ...], Text], ...] = (
             "vision.too_large",
             "photo.decoder_missing",
             "photo.decoder_not_allowed",
+            "picture.unusable",
+            "model.no_threshold",
         ),
         _VISION_DOWN,
     ),
+    (("document.too_dark",), Text("光线过暗，请勿遮挡材料。", "It is too dark; please do not shade the document.")),
+    (("document.too_bright",), Text("光线过亮，请调整材料位置。", "It is too bright; please move the document.")),
+    (("document.glare",), Text("材料反光，请调整材料位置。", "The document reflects a lamp; please move it.")),
     (
-        (
-            "camera.lost",
-            "camera.frozen",
-            "camera.missing",
-            "camera.not_allowed",
-            "camera.resolution_too_low",
-            "camera.stuck",
-            "camera.unusable",
-        ),
-        _CAMERA_DOWN,
+        ("document.blurred",),
+        Text("图像模糊，请放平材料并勿移动。", "It is blurred; please lay it flat and do not move it."),
     ),
+    (("document.no_page",), Text("未检测到材料，请平放一页材料。", "No page is seen; please lay one page flat.")),
+    (
+        ("document.cut_off",),
+        Text("材料超出画面，请移到中间。", "The page leaves the picture; please move it to the middle."),
+    ),
+    (("document.full",), Text("材料页数已满。", "The document has all the pages it may have.")),
+    (
+        ("document.empty", "document.no_such_page", "document.not_begun"),
+        Text("没有这一页材料，请先拍摄。", "There is no such page; please capture it first."),
+    ),
+    (
+        ("document.too_large",),
+        Text("材料过大，请减少页数后重试。", "The document is too large; please try again with fewer pages."),
+    ),
+    (
+        ("document.resolution_too_low", "document.too_small", "document.unreadable"),
+        Text("无法拍摄材料，请联系工作人员。", "The document cannot be captured; please call the staff."),
+    ),
+    (("document.timeout",), _TIMEOUT),
+    (("document.begun",), Text("请平放第一页材料。", "Please lay the first page flat.")),
+    (("document.page_added",), Text("本页已拍摄。", "The page is captured.")),
+    (("document.finished",), Text("材料已生成。", "The document is ready.")),
+    (("document.discarded",), Text("材料已删除。", "The document is removed.")),
     (("identity.verified",), Text("身份核验通过。", "Your identity is verified.")),
     (("certificate.printed",), Text("证明已打印，请取走。", "The certificate is printed; please take it.")),
     (
@@ -169,30 +148,6 @@ _CATALOGUE: tuple[tuple[tuple[str, ...], Text], ...] = (
     (
         ("citizen.unknown",),
         Text("平台未查到您的信息，请咨询工作人员。", "The platform knows nothing of you; please ask the staff."),
-    ),
-    (
-        ("printer.paper_out",),
-        Text("打印机缺纸，请联系工作人员。", "The printer is out of paper; please call the staff."),
-    ),
-    (
-        ("printer.cover_open",),
-        Text("打印机盖未关闭，请联系工作人员。", "The printer's cover is open; please call the staff."),
-    ),
-    (
-        (
-            "printer.offline",
-            "printer.lost",
-            "printer.no_answer",
-            "printer.not_ready",
-            "printer.not_printed",
-            "printer.bad_answer",
-            "printer.cutter_jam",
-            "printer.hardware_error",
-            "printer.head_hot",
-            "printer.swapped",
-            "printer.wrong_device",
-        ),
-        _PRINTER_DOWN,
     ),
     (("operation.interrupted", "link.no_answer"), _TIMEOUT),
     (("paper.caption",), Text("政务服务自助终端", "Government self-service terminal")),

@@ -76,15 +76,18 @@ class Trust:
         except JournalError as error:
             log.warning("identity_not_remembered", device=kind, code=error.code)
 
-    async def accept(self, kind: str) -> str:
-        """Expect the device that was refused as swapped from now on, and return its identity; raise TrustError."""
+    def refused(self, kind: str) -> str:
+        """Return the identity of the device that is refused as swapped; raise TrustError when there is none."""
         identity = self._refused.get(kind)
         if identity is None:
             raise TrustError(f"no other {kind} is waiting to be accepted")
+        return identity
+
+    async def accept(self, kind: str, identity: str) -> None:
+        """Expect the device of this identity from now on."""
         await self._store(kind, identity)
         self._remembered[kind] = identity
         self._refused.pop(kind, None)
-        return identity
 
     async def _store(self, kind: str, identity: str) -> None:
         def work(db: sqlite3.Connection) -> None:

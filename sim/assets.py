@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 
 from sim import photo
-from vision.models import Container, Image, fetch, write_whole
+from vision.manifest import Container
+from vision.models import Image
+from vision.store import fetch, write_whole
 
 _MANYLINUX = ("manylinux2014_x86_64", "3.11")
 
@@ -60,7 +62,7 @@ class Assets:
 
 
 def prepare(directory: Path) -> Assets:
-    """Fetch what is not in `directory` yet; VisionError as `vision.models.fetch`."""
+    """Fetch what is not in `directory` yet; VisionError as `vision.store.fetch`."""
     portraits = {name: _fetched(portrait.container, directory) for name, portrait in _PORTRAITS.items()}
     return Assets(_fetched(_FONT, directory), portraits)
 

@@ -203,7 +203,10 @@ class CameraServer(_Server):
 
 
 class DocumentCameraServer(_Server):
-    """The document camera above a page on a desk. It plays the same few frames in turn: they are large."""
+    """The document camera above a page on a desk. It plays the same few frames in turn: they are large.
+
+    The first ones take 0.6 s to make: that is done here, before a loop of devices would wait for it.
+    """
 
     frames_per_second = 8
 
@@ -212,6 +215,8 @@ class DocumentCameraServer(_Server):
         self._scene = DocumentScene(seed)
         self._number = 0
         self._made: dict[tuple[bool, bool, bool, int], bytes] = {}
+        for _ in range(_DOCUMENT_FRAMES):
+            self._jpeg()
 
     def _jpeg(self) -> bytes:
         self._number = (self._number + 1) % _DOCUMENT_FRAMES

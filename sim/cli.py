@@ -31,7 +31,7 @@ _LOG_LEVEL_WARNING = 30
 T = TypeVar("T")
 
 rig = typer.Typer(
-    help="Simulate everything a terminal is connected to: ID-card reader, printer, camera, broker and platform.",
+    help="Simulate everything a terminal is connected to: every peripheral, two cameras, broker and platform.",
     rich_markup_mode="markdown",
 )
 

@@ -20,7 +20,7 @@ from sim.rig import Rig, open_rig
 from sim.sabotage import Sabotage
 from sim.settings import LONGEST_SOCKET_PATH, RigError, RigFiles, RigSettings, cache_directory, free_port, make_rig
 from sim.story import Outcome, Report, Story
-from vision import models
+from vision import store
 from vision.errors import VisionError
 
 _STORY_SECONDS = 120.0
@@ -66,7 +66,7 @@ async def run_demo(keep: Path | None, console: Console, *, once: bool, sabotage:
     screen = Screen(console)
     try:
         with screen.doing("preparing models and pictures"):
-            await asyncio.to_thread(models.prepare, cache_directory() / "models")
+            await asyncio.to_thread(store.prepare, cache_directory() / "models")
             prepared = await asyncio.to_thread(assets.prepare, cache_directory() / "assets")
         with _short_name(directory) as sockets:
             files = RigFiles(directory, sockets)

@@ -1,23 +1,17 @@
-"""The in-memory forms of the six seams: links, hot-plug, uplink, verifier, journal executor and power (rule 5).
+"""In-memory forms of seams: links, hot-plug, journal executor and power (rule 5).
 
-None of them owns a socket, a thread, a process or a clock of its own: they run on virtual time.
+None of them owns a socket, a thread, a process or a clock of its own: they run on virtual time. Neither do the
+broker of `sim.uplink` and the vision process of `sim.scripted`.
 """
 
 import asyncio
-import socket
 import sqlite3
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from devices.hotplug import HotplugListener, Plugged, Unplugged, UsbPort
-from devices.link import LinkLost
+from devices.link import FlowControl, LinkLost
 from sim.wire import Faults, Verbs, VirtualDevice
-from transport.uplink import Message, UplinkLost
-from vision.errors import VisionError
-from vision.verifier import GuidanceListener, Raster, Verification
 
 T = TypeVar("T")
 
@@ -150,7 +144,7 @@ class MemoryLinks:
     def __init__(self, ports: Mapping[str, MemoryPort]) -> None:
         self.ports = dict(ports)
 
-    async def __call__(self, port: str, baud: int) -> MemoryLink:
+    async def __call__(self, port: str, baud: int, flow_control: FlowControl = "none") -> MemoryLink:  # noqa: ARG002
         """Open `port`; raise LinkLost when there is none, when it is unplugged or open already."""
         if port not in self.ports:
             raise LinkLost(f"no port {port}")
@@ -195,121 +189,6 @@ class MemoryHotplug:
             self._on_change = None
 
 
-class MemoryUplink:
-    """An Uplink and its broker in one: every connection, the platform's too, comes from `connect`.
-
-    It keeps retained messages, publishes the will of each connection however it ends, and forgets a message that
-    nobody is subscribed to, as a clean MQTT session does. `lose_next` messages are acknowledged and dropped: a PUBACK
-    proves nothing.
-    """
-
-    def __init__(self, *, latency_seconds: float = 0.0) -> None:
-        self.latency_seconds = latency_seconds
-        self.lose_next = 0
-        self.running = True
-        self._retained: dict[str, Message] = {}
-        self._connections: list[MemoryConnection] = []
-
-    def connect(
-        self, subscriptions: Sequence[str], will: Message | None = None
-    ) -> AbstractAsyncContextManager["MemoryConnection"]:
-        """Connect and subscribe (exact topics, or a last level `#`); raise UplinkLost when the broker is stopped."""
-        return self._connected(subscriptions, will)
-
-    @asynccontextmanager
-    async def _connected(self, subscriptions: Sequence[str], will: Message | None) -> AsyncIterator["MemoryConnection"]:
-        await asyncio.sleep(self.latency_seconds)
-        if not self.running:
-            raise UplinkLost("the broker is stopped")
-        connection = MemoryConnection(self, subscriptions, will)
-        self._connections.append(connection)
-        for message in self._retained.values():
-            connection.offer(message)
-        try:
-            yield connection
-        finally:
-            if connection in self._connections:
-                self._end([connection])
-
-    def stop(self) -> None:
-        """Stop the broker: every connection is lost; retained messages survive."""
-        self.running = False
-        self.drop()
-
-    def start(self) -> None:
-        """Start the broker again."""
-        self.running = True
-
-    def drop(self) -> None:
-        """Cut every connection; the broker stays up and publishes their wills."""
-        self._end(self._connections)
-
-    def _end(self, ended: Sequence["MemoryConnection"]) -> None:
-        self._connections = [connection for connection in self._connections if connection not in ended]
-        for connection in ended:
-            connection.lose()
-        for connection in ended:
-            if connection.will is not None:
-                self.spread(connection.will, retain=True)
-
-    def spread(self, message: Message, *, retain: bool) -> None:
-        """Deliver a message to every subscriber; keep it when retained (an empty body forgets)."""
-        if retain and message.body:
-            self._retained[message.topic] = message
-        elif retain:
-            self._retained.pop(message.topic, None)
-        for connection in self._connections:
-            connection.offer(message)
-
-
-class MemoryConnection:
-    """One connection to a MemoryUplink."""
-
-    def __init__(self, broker: MemoryUplink, subscriptions: Sequence[str], will: Message | None) -> None:
-        self.will = will
-        self._broker = broker
-        self._subscriptions = tuple(subscriptions)
-        self._inbox: asyncio.Queue[Message | None] = asyncio.Queue()
-        self._lost = False
-
-    async def publish(self, message: Message, *, retain: bool = False) -> None:
-        """Publish and return after the broker's acknowledgement; raise UplinkLost when the connection is gone."""
-        await asyncio.sleep(self._broker.latency_seconds)
-        if self._lost:
-            raise UplinkLost("the connection is gone")
-        if self._broker.lose_next > 0:
-            self._broker.lose_next -= 1
-        else:
-            self._broker.spread(message, retain=retain)
-
-    async def receive(self) -> Message:
-        """Return the next message of the subscriptions; raise UplinkLost when the connection is gone."""
-        message = await self._inbox.get()
-        if message is None:
-            self._inbox.put_nowait(None)
-            raise UplinkLost("the connection is gone")
-        return message
-
-    def offer(self, message: Message) -> None:
-        """Take a message when a subscription matches its topic."""
-        if any(_matches(pattern, message.topic) for pattern in self._subscriptions):
-            self._inbox.put_nowait(message)
-
-    def lose(self) -> None:
-        """End the connection; what arrived before can still be received."""
-        if not self._lost:
-            self._lost = True
-            self._inbox.put_nowait(None)
-
-
-def _matches(pattern: str, topic: str) -> bool:
-    if pattern == "#":
-        return True
-    if pattern.endswith("/#"):
-        return topic == pattern[:-2] or topic.startswith(pattern[:-1])
-    return topic == pattern
-
-
 class InlineExecutor:
     """A JournalExecutor on the event loop itself."""
 
@@ -334,100 +213,3 @@ class RecordedPower:
     async def power_off(self) -> None:
         """Note the request."""
         self.requests += 1
-
-
-MATCH = Verification(
-    outcome="match",
-    score=0.71,
-    threshold=0.5064,
-    operating_point="scripted",
-    frames=3,
-    model="scripted",
-    presentation_attack="not_checked",
-    seconds=0.9,
-    stages={"capture": 0.3, "detect": 0.2, "embed": 0.4},
-)
-NO_MATCH = replace(MATCH, outcome="no_match", score=0.08)
-
-
-class ScriptedVerifier:
-    """A Verifier that answers `verify` from a script, in order, and MATCH when the script is over.
-
-    A Verification in the script passes its `seconds` on the loop's clock; a VisionError is raised. `kill` ends
-    the life of the process.
-    """
-
-    def __init__(self, script: Iterable[Verification | VisionError] = ()) -> None:
-        self.script: deque[Verification | VisionError] = deque(script)
-        self.wiped = 0
-        self._died: asyncio.Event | None = None
-        self._previews: list[socket.socket] = []
-
-    async def run(self, ready: Callable[[], None]) -> None:
-        """Live until killed, then raise VisionError (`vision.unavailable`)."""
-        self._died = asyncio.Event()
-        try:
-            ready()
-            await self._died.wait()
-            raise _unavailable()
-        finally:
-            self._died = None
-            await self.wipe()
-
-    def kill(self) -> None:
-        """Kill the process, if it lives."""
-        if self._died is not None:
-            self._died.set()
-
-    async def verify(self, photo: memoryview, guidance: GuidanceListener, *, deadline_seconds: float) -> Verification:
-        """Return or raise what the script says next, within the deadline (VisionError `face.timeout`)."""
-        died = self._living()
-        if len(photo) != 1024:
-            raise VisionError("photo.undecodable", f"{len(photo)} bytes", advice="read the card again", retry=True)
-        answer = self.script.popleft() if self.script else MATCH
-        if isinstance(answer, VisionError):
-            raise answer
-        guidance("face.look_at_camera")
-        try:
-            async with asyncio.timeout(min(deadline_seconds, answer.seconds)):
-                await died.wait()
-        except TimeoutError:
-            if answer.seconds <= deadline_seconds:
-                return answer
-            raise VisionError("face.timeout", "no decision in time", advice="try again", retry=True) from None
-        raise _unavailable()
-
-    async def rasterise(self, pdf: bytes, *, width_dots: int, max_pages: int) -> list[Raster]:
-        """Return one A4 page with a black top edge; raise VisionError (`pdf.undecodable`) when it is no PDF."""
-        self._living()
-        if not pdf.startswith(b"%PDF-") or max_pages < 1:
-            raise VisionError("pdf.undecodable", "not a PDF", advice="ask for the certificate again", retry=False)
-        height, row_bytes = width_dots * 297 // 210, (width_dots + 7) // 8
-        rows = b"\xff" * (8 * row_bytes) + bytes((height - 8) * row_bytes)
-        return [Raster(width_dots, height, rows)]
-
-    async def preview(self, client: socket.socket) -> None:
-        """Take the socket, send the shortest JPEG there is as its only frame, and hold it until `wipe`."""
-        self._living()
-        self._previews.append(client)
-        frame = b"\xff\xd8\xff\xd9"
-        with suppress(OSError):
-            client.send(len(frame).to_bytes(4, "big") + frame)
-
-    async def wipe(self) -> None:
-        """End previews."""
-        self.wiped += 1
-        for client in self._previews:
-            client.close()
-        self._previews.clear()
-
-    def _living(self) -> asyncio.Event:
-        if self._died is None:
-            raise _unavailable()
-        return self._died
-
-
-def _unavailable() -> VisionError:
-    return VisionError(
-        "vision.unavailable", "the vision process is down", advice="wait for its restart; see the log", retry=True
-    )

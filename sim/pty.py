@@ -13,7 +13,7 @@ from typing import Self
 
 from sim.wire import Faults, Verbs, VirtualDevice
 
-_BITS_PER_BYTE = 10
+BITS_PER_BYTE = 10
 _CHUNK_BYTES = 32
 _DRIBBLE_SECONDS = 0.05
 _CUT_SECONDS = 0.02
@@ -37,7 +37,7 @@ class PtyHost:
         self.faults = Faults()
         self.dribble = False
         self.frozen = False
-        self._seconds_per_byte = _BITS_PER_BYTE / baud
+        self._seconds_per_byte = BITS_PER_BYTE / baud
         self._speed: int | None = None
         self._latency = latency_seconds
         self._line: _Line | None = None
@@ -104,7 +104,7 @@ class PtyHost:
         speed = getattr(termios, f"B{baud}", None)
         if not isinstance(speed, int) or baud <= 0:
             raise ValueError(f"no serial line has {baud} bit/s")
-        self._speed, self._seconds_per_byte = speed, _BITS_PER_BYTE / baud
+        self._speed, self._seconds_per_byte = speed, BITS_PER_BYTE / baud
         if self._line is not None:
             self._line.seconds_per_byte = self._seconds_per_byte
 

@@ -9,13 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import cv2
-import numpy as np
 import structlog
 
 from sim.assets import Assets, chip_photo
 from sim.broker import broker_process
-from sim.camera import CameraServer
+from sim.camera import CameraServer, DocumentCameraServer
 from sim.control import Command, ask, perform, serve_control
 from sim.devices.cardreader import VirtualCardReader
 from sim.devices.environment import VirtualEnvironmentUnit
@@ -29,7 +27,7 @@ from sim.devices.ups import VirtualMegatecUps
 from sim.people import Citizen, Population
 from sim.platform.faults import Faults
 from sim.pty import PtyHost
-from sim.scene import Portrait
+from sim.scene import load_people
 from sim.settings import BAUD, RigError, RigFiles, RigSettings
 from sim.tcp import TcpHost
 from sim.wire import Verbs, VirtualDevice
@@ -40,11 +38,6 @@ _Running = AbstractAsyncContextManager[asyncio.subprocess.Process]
 
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
-_EYES = {
-    "grace_hopper": ((224.0, 194.0), (306.0, 192.0)),
-    "eileen_collins": ((203.0, 107.0), (245.0, 107.0)),
-}
-"""Where the eyes are in the portraits, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +68,9 @@ class Rig:
 async def open_rig(files: RigFiles, settings: RigSettings, assets: Assets) -> AsyncIterator[Rig]:
     """Start everything of the rig and stop it at the end; raise RigError when something does not start."""
     people = Population(settings.seed)
-    photos = {name: chip_photo(assets, name) for name in _EYES}
-    camera = CameraServer({name: _portrait(assets, name) for name in _EYES}, seed=settings.seed)
+    photos = {name: chip_photo(assets, name) for name in assets.portraits}
+    camera = CameraServer(load_people(assets), seed=settings.seed)
+    document = DocumentCameraServer(seed=settings.seed)
     if settings.person != "nobody":
         camera.show(settings.person)
     reader = VirtualIdCardReader()
@@ -98,6 +92,7 @@ async def open_rig(files: RigFiles, settings: RigSettings, assets: Assets) -> As
             stack.push_async_callback(part.stop)
             await part.start()
         await stack.enter_async_context(camera.serve(files.camera))
+        await stack.enter_async_context(document.serve(files.document_camera))
         devices: dict[str, Verbs] = {
             kind: hosted(stack.enter_context(PtyHost(device, files.port(kind), baud=BAUD[kind])))
             for kind, device in peripherals.items()
@@ -106,10 +101,12 @@ async def open_rig(files: RigFiles, settings: RigSettings, assets: Assets) -> As
             nut = await stack.enter_async_context(TcpHost(VirtualNutServer(), settings.nut_port))
         except OSError as error:
             raise RigError(f"nut: {error.strerror} (port {settings.nut_port})") from error
+        cards = _Cards(reader, people, photos)
         devices |= {
             "nut": hosted(nut),
-            "idcard": {**devices["idcard"], "place_card": _Cards(reader, people, photos).place_card},
+            "idcard": {**devices["idcard"], "place_card": cards.place_card, "place_permit": cards.place_permit},
             "camera": camera.verbs,
+            "document": document.verbs,
             "broker": {"start": broker.start, "stop": broker.stop},
             "platform": {**_forwarded(files.platform_control), "start": platform.start, "stop": platform.stop},
         }
@@ -130,6 +127,10 @@ class _Cards:
         """Lay down the card of a citizen by number, with a portrait's photo; any field can be given instead."""
         card: Citizen = self._people.citizen(citizen)
         self._reader.place_card(**{**asdict(card), "photo": self._photos.get(photo, photo), **fields})
+
+    def place_permit(self, *, variant: str, holder: int = 0, photo: str = "grace_hopper", **fields: str) -> None:
+        """Lay down the permit of a made-up holder, with a portrait's photo; any field can be given instead."""
+        self._reader.place_permit(variant=variant, holder=holder, photo=self._photos.get(photo, photo), **fields)
 
 
 class _Shelf:
@@ -273,10 +274,3 @@ def _forwarded(control: Path) -> dict[str, Callable[..., Any]]:
 
     verbs: dict[str, Callable[..., Any]] = {**Faults().verbs, "summary": summary}
     return {name: forwarded(name, verb) for name, verb in verbs.items()}
-
-
-def _portrait(assets: Assets, name: str) -> Portrait:
-    picture = cv2.imread(str(assets.portraits[name]), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise RigError(f"{assets.portraits[name]}: no picture; run `govterm rig prepare`")
-    return Portrait(picture.astype(np.uint8, copy=False), _EYES[name])

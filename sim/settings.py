@@ -109,8 +109,13 @@ class RigFiles:
 
     @property
     def camera(self) -> Path:
-        """The camera's socket."""
+        """The face camera's socket."""
         return self.sockets / "camera.sock"
+
+    @property
+    def document_camera(self) -> Path:
+        """The document camera's socket."""
+        return self.sockets / "document.sock"
 
     def port(self, kind: str) -> Path:
         """Return the serial port of a peripheral, named like its kind."""
@@ -190,8 +195,10 @@ def _daemon_toml(files: RigFiles, settings: RigSettings) -> str:
         **{kind: {"port": str(files.port(kind)), "baud": baud} for kind, baud in BAUD.items()},
         "vision": {
             "camera": f"rig:{files.camera}",
+            "document_camera": f"rig:{files.document_camera}",
             "model_directory": str(cache_directory() / "models"),
             "photo_decoder": "rig",
+            "challenge": 0,
         },
         "platform": {
             "host": "127.0.0.1",

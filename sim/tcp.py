@@ -53,7 +53,8 @@ class TcpHost:
         self.faults.clear()
 
     def nudge(self) -> None:
-        """A device behind a server speaks only when asked."""
+        """Let the device say what it wants to say by itself; call it after a verb of the device."""
+        self._answer(b"", *self._clients)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for other in self._clients:
@@ -63,11 +64,15 @@ class TcpHost:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(_CHUNK_BYTES):
-                if reply := self.device.feed(data):
-                    arrival = self.faults.apply(reply)
-                    asyncio.get_running_loop().call_later(arrival.late_seconds, self._say, writer, arrival)
+                self._answer(data, writer)
         self._clients.pop(writer, None)
         writer.close()
+
+    def _answer(self, data: bytes, *writers: asyncio.StreamWriter) -> None:
+        if reply := self.device.feed(data):
+            arrival = self.faults.apply(reply)
+            for writer in writers:
+                asyncio.get_running_loop().call_later(arrival.late_seconds, self._say, writer, arrival)
 
     @staticmethod
     def _say(writer: asyncio.StreamWriter, arrival: Arrival) -> None:

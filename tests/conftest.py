@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 
@@ -14,6 +15,14 @@ def quick_collections() -> None:
     """Keep what the imports made out of the collection that follows each test."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def usual_signals() -> None:
+    """A run under nohup or in a shell's background ignores these two, and every program it starts would as well."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _descriptors() -> dict[str, str]:
@@ -33,7 +42,11 @@ def no_leaks() -> Iterator[None]:
             thread.join(1)
     threads = {thread for thread in threading.enumerate() if thread.is_alive()} - threads_before
     assert not threads, f"threads left: {threads}"
-    left = {path: target for path, target in _descriptors().items() if path not in before}
+    left = {
+        path: target
+        for path, target in _descriptors().items()
+        if path not in before and "/mpl-data/fonts/" not in target  # matplotlib keeps the fonts it drew with open
+    }
     assert not left, f"descriptors left: {left}"
 
 

@@ -1,4 +1,4 @@
-"""The broker connection: the seam between the sealed channel and MQTT. The in-memory form lives in `sim.memory`."""
+"""The broker connection: the seam between the sealed channel and MQTT. The in-memory form lives in `sim.uplink`."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager

@@ -12,8 +12,6 @@ from vision.sight import SETTLE_SECONDS
 
 _GUIDANCE_SECONDS = 0.33
 _FRAME_SECONDS = 0.2
-_SPACING_SECONDS = 0.2
-"""Between two frames that are used: closer ones are nearly one picture, and their mean no better than one (T9)."""
 
 _ADVICE = {
     "face.timeout": "the person was seen, but not well enough in time; try again",
@@ -36,31 +34,30 @@ class Job:
 
 
 def run_check(job: Job, check: FaceCheck, feed: CameraFeed, guide: Callable[[str], None]) -> Decision:
-    """Look at frames until the check decides; `guide` gets a guidance code when it changes, at most 3 a second.
+    """Look at frames until the check can decide, or until the deadline leaves just the time for it; decide once.
 
-    Raises VisionError: at the deadline with the last guidance as its code, `face.timeout` when the last frame was a
-    good one, `camera.lost` when there was none; before it `camera.*`, or `vision.cancelled`.
+    `guide` gets a guidance code when it changes, at most 3 a second. Raises VisionError: at a deadline without a chosen
+    frame with the last guidance as its code, `face.timeout` when there was none, `camera.lost` when there was no
+    frame; before it `camera.*`, `vision.cancelled`; and what `FaceCheck.decide` raises.
     """
     seen, code = time.monotonic(), "camera.lost"  # what stood before the camera earlier does not count
     told, told_at = "", 0.0
     took = 0.0
     while not job.cancelled.is_set():
-        left = job.deadline - time.monotonic() - took  # another frame would come too late
+        now = time.monotonic()
+        left = job.deadline - now - took - check.decide_seconds  # another frame would come too late
+        if check.ready(now) or (left <= 0 and check.chosen):
+            return check.decide()
         if left <= 0:
             raise _ended(code)
         frame = feed.newer(seen, min(left, _FRAME_SECONDS))
         if frame is None:
             continue
         seen, begun = frame.taken_at, time.monotonic()
-        guidance = check.consider(frame.picture)
-        took = time.monotonic() - begun
-        if guidance is None:
-            seen += _SPACING_SECONDS
-        code = guidance or "face.timeout"
-        decision = check.decision()
-        if decision:
-            return decision
+        guidance = check.consider(frame.picture, frame.taken_at)
         now = time.monotonic()
+        took = now - begun
+        code = guidance or "face.timeout"
         if guidance and guidance != told and now - told_at >= _GUIDANCE_SECONDS:
             guide(guidance)
             told, told_at = guidance, now

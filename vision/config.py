@@ -28,6 +28,13 @@ class Vision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_directory: Annotated[
         str, Meta(min_length=1, description="Where `govterm models prepare` put the models.")
     ] = "/var/lib/govterm-models"
+    model_manifest: Annotated[
+        str | None,
+        Meta(description="Manifest of the operator's own models; this package's when left out."),
+    ] = None
+    model_memory_mib: Annotated[
+        float, Meta(ge=16, le=4096, description="Loading the face models may take this much memory, in MiB.")
+    ] = 256.0
     photo_decoder: Annotated[
         Literal["library", "rig"],
         Meta(description="Decoder of the card's photo block: `library` is the vendor's, `rig` is the rig's own."),
@@ -43,21 +50,33 @@ class Vision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "unpack"
     frames: Annotated[int, Meta(ge=1, le=9, description="Frames averaged for a decision.")] = 3
+    operating_point: Annotated[
+        Literal["1e-4", "1e-5", "1e-6"],
+        Meta(description="Rate of false matches that a face decision may have (T9); names a calibrated threshold."),
+    ] = "1e-5"
     check_seconds: Annotated[
         float, Meta(gt=0, le=30, description="Deadline of the machine's part of a face check (T13).")
     ] = 5.0
+    challenge: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=3,
+            description="Movements that a check asks for, against photos and replays (T9); 0 leaves the passive signs.",
+        ),
+    ] = 2
+    challenge_seconds: Annotated[
+        float,
+        Meta(gt=0, le=60, description="What a check may take longer than `check_seconds` when it asks for movements."),
+    ] = 15.0
     hung_seconds: Annotated[
         float, Meta(ge=1, le=60, description="A vision process that answers nothing for this long is killed.")
     ] = 5.0
 
-    def __post_init__(self) -> None:
-        """Refuse a document camera that is the face camera, or not named by an absolute path."""
-        if self.document_camera is None:
-            return
-        if not self.document_camera.removeprefix("rig:").startswith("/"):
-            raise ValueError("document_camera is an absolute path")
-        if self.document_camera == self.camera:
-            raise ValueError("camera and document_camera are two cameras")
+    @property
+    def verify_seconds(self) -> float:
+        """Deadline of a whole face check, the person's movements included."""
+        return self.check_seconds + (self.challenge_seconds if self.challenge else 0.0)
 
     @property
     def cameras(self) -> dict[CameraName, str]:

@@ -1,4 +1,4 @@
-"""Describe an aligned face with SFace: 128 numbers of unit length whose cosine tells who is alike."""
+"""Describe an aligned face with the recogniser: numbers of unit length whose cosine tells who is alike."""
 
 import numpy as np
 
@@ -6,10 +6,13 @@ from vision.models import Floats, Image, Network
 
 
 def embed(network: Network, aligned: Image) -> Floats:
-    """Return the unit embedding (128,) of a 112x112 face: the mean of the face's own and its mirror image's."""
-    rgb = aligned[:, :, ::-1].transpose(2, 0, 1)
-    batch = np.stack([rgb, rgb[:, :, ::-1]]).astype(np.float32)
-    own, mirrored = pair = network.run(batch)["fc1"]
+    """Return the unit embedding of a 112x112 face, 128 numbers by SFace: the mean of its own and its mirror image's."""
+    pixels = network.entry.pixels
+    planes = (aligned if pixels.order == "bgr" else aligned[:, :, ::-1]).transpose(2, 0, 1)
+    batch = np.stack([planes, planes[:, :, ::-1]]).astype(np.float32)
+    batch -= pixels.mean
+    batch *= pixels.scale
+    own, mirrored = pair = next(iter(network.run(batch).values()))
     batch.fill(0)
     embedding = unit(unit(own) + unit(mirrored))
     pair.fill(0)

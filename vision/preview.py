@@ -1,8 +1,12 @@
-"""Shows a camera to clients: each a socket that gets 4-byte big-endian lengths and JPEGs, the newest frame only."""
+"""Shows a camera to clients: each a socket that gets 4-byte big-endian lengths and JPEGs, the newest frame only.
+
+Or one page of a document, once.
+"""
 
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import cv2
 import structlog
@@ -15,6 +19,8 @@ from vision.watch import WatchedCamera
 log = structlog.get_logger(__name__)
 
 FRAMES_PER_SECOND = 10
+SEND_SECONDS = 5.0
+"""What a client may take to read a page."""
 _WIDEST = 1024
 
 
@@ -34,6 +40,34 @@ def encode_document(picture: Image) -> bytes:
 def _encode(picture: cv2.typing.MatLike) -> bytes:
     _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])
     return len(jpeg).to_bytes(4, "big") + jpeg.tobytes()
+
+
+class PageShows:
+    """Sends pages to handed-over sockets, which it owns: one frame each, then the end."""
+
+    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+        self._tasks = tasks
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def begin(self, descriptor: int, frame: bytes) -> None:
+        """Send a frame, while others are sent."""
+        client = socket.socket(fileno=descriptor)
+        sending = self._tasks.create_task(_send(client, frame), name="page")
+        self._sending.add(sending)
+        sending.add_done_callback(lambda _: client.close())
+        sending.add_done_callback(self._sending.discard)
+
+    def end(self) -> None:
+        """Send no more of any."""
+        for sending in self._sending:
+            sending.cancel()
+
+
+async def _send(client: socket.socket, frame: bytes) -> None:
+    client.setblocking(False)
+    with suppress(OSError):
+        async with asyncio.timeout(SEND_SECONDS):
+            await asyncio.get_running_loop().sock_sendall(client, frame)
 
 
 class PreviewClient:

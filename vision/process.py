@@ -17,12 +17,13 @@ from vision.child import kill, reap, spawn
 from vision.config import Vision
 from vision.errors import VisionError
 from vision.line import Line
+from vision.page_report import Document, PageReport, PaperName, Sides, Tone
 from vision.verifier import (
     CameraListener,
     CameraName,
     CameraStatus,
-    Capture,
     GuidanceListener,
+    ProgressListener,
     Raster,
     Verification,
 )
@@ -34,21 +35,27 @@ START_SECONDS = 30.0
 
 _GRACE_SECONDS = 1.0
 _RASTERISE_SECONDS = 5.0
-_CAPTURE_SECONDS = 5.0
-_SHORT_SECONDS = 3.0
+PAGE_SECONDS = 5.0
+"""Deadline of one page, from the camera to its report (T13)."""
+SHORT_SECONDS = 3.0
+"""Deadline of what takes no time worth telling."""
+FINISH_SECONDS = 20.0
+"""Deadline of a PDF: every page compressed, and again while it does not fit."""
 _ADVICE = "it is started again by itself; if it keeps ending, read its log"
 
-_Event = wire.Guidance | wire.Verified | wire.Rasterised | wire.Captured | wire.Done | wire.Failed
+_Told = wire.Guidance | wire.Progressed
+_Event = _Told | wire.Verified | wire.Rasterised | wire.PageAdded | wire.Finished | wire.Done | wire.Failed
 _Control = wire.Ready | wire.Pong | VisionError
 
-A = TypeVar("A", wire.Verified, wire.Rasterised, wire.Captured, wire.Done)
+A = TypeVar("A", wire.Verified, wire.Rasterised, wire.PageAdded, wire.Finished, wire.Done)
 
 
 class VisionProcess:
     """`vision.verifier.Verifier` and `Cameras` over a process of its own.
 
     Calls raise VisionError: `vision.unavailable` (retry) at once while no process is ready and when it dies under a
-    call; otherwise what the process answers, `face.*`, `camera.*`, `photo.*`, `pdf.*`.
+    call; otherwise what the process answers, `face.*`, `camera.*`, `document.*`,
+    `photo.*`, `pdf.*`.
     """
 
     def __init__(self, settings: Vision, *, rig: bool) -> None:
@@ -121,10 +128,35 @@ class VisionProcess:
         for status in self._cameras.values():
             listener(status)
 
-    async def capture_document(self) -> Capture:
-        """Keep one frame of the document camera, at full size, in the process until the next or `wipe`; within 5 s."""
-        request = wire.CaptureDocument(next(self._numbers), _CAPTURE_SECONDS)
-        return (await self._ask(request, wire.Captured, _CAPTURE_SECONDS)).capture
+    async def begin_document(self, *, paper: PaperName, tone: Tone, sides: Sides) -> None:
+        """Begin a document without pages in place of the one before, and turn its camera on; within 3 s."""
+        await self._ask(wire.BeginDocument(next(self._numbers), paper, tone, sides), wire.Done, SHORT_SECONDS)
+
+    async def add_page(self, progress: ProgressListener, *, retake: int | None = None) -> PageReport:
+        """Scan what lies before the document camera as the next page, or again as page `retake`; within 5 s.
+
+        Refused (`document.*`, `camera.*`), it changes nothing.
+        """
+        request = wire.AddPage(next(self._numbers), retake, PAGE_SECONDS)
+        return (await self._ask(request, wire.PageAdded, PAGE_SECONDS, progress=progress)).page
+
+    async def show_page(self, client: socket.socket, page: int) -> None:
+        """Hand over a connected socket: it gets a page, at most 1,024 pixels wide, as one JPEG and is closed.
+
+        This process's end is closed, whatever becomes of the call.
+        """
+        with client:
+            request = wire.ShowPage(next(self._numbers), page)
+            await self._ask(request, wire.Done, PAGE_SECONDS, descriptor=client.fileno())  # after a scan under way
+
+    async def finish_document(self, progress: ProgressListener, *, most_bytes: int) -> Document:
+        """Return the document as a PDF of at most `most_bytes`, in the best quality that fits; within 20 s."""
+        request = wire.FinishDocument(next(self._numbers), most_bytes, FINISH_SECONDS)
+        return (await self._ask(request, wire.Finished, FINISH_SECONDS, progress=progress)).document
+
+    async def discard_document(self) -> None:
+        """Overwrite the document's pages, if there is one; within 3 s."""
+        await self._ask(wire.DiscardDocument(next(self._numbers)), wire.Done, SHORT_SECONDS)
 
     async def preview(self, client: socket.socket, camera: CameraName = "face") -> None:
         """Hand over a connected socket: it gets length-prefixed JPEG frames, the newest only, until `wipe`.
@@ -135,7 +167,7 @@ class VisionProcess:
         """
         with client:
             await self._ask(
-                wire.Preview(next(self._numbers), camera), wire.Done, _SHORT_SECONDS, descriptor=client.fileno()
+                wire.Preview(next(self._numbers), camera), wire.Done, SHORT_SECONDS, descriptor=client.fileno()
             )
 
     async def wipe(self) -> None:
@@ -146,7 +178,7 @@ class VisionProcess:
         if self._line is None:
             return
         try:
-            await self._ask(wire.Wipe(next(self._numbers)), wire.Done, _SHORT_SECONDS)
+            await self._ask(wire.Wipe(next(self._numbers)), wire.Done, SHORT_SECONDS)
         except VisionError as error:
             log.warning("vision_not_wiped", code=error.code)
             if self._process:
@@ -170,6 +202,8 @@ class VisionProcess:
                 control.put_nowait(_vision_error(reply))
             case wire.CameraChanged(status):
                 self._heard(status)
+            case wire.CameraSeen():
+                pass  # of a camera that is tried, by another caller (`vision.trial`)
             case _:
                 if reply.call in self._calls:  # a cancelled call is gone
                     self._calls[reply.call].put_nowait(reply)
@@ -183,11 +217,12 @@ class VisionProcess:
 
     async def _ask(
         self,
-        request: wire.Verify | wire.Rasterise | wire.CaptureDocument | wire.Preview | wire.Wipe,
+        request: wire.Call,
         kind: type[A],
         seconds: float,
         *,
         guidance: GuidanceListener | None = None,
+        progress: ProgressListener | None = None,
         descriptor: int | None = None,
     ) -> A:
         """Send a request and return its answer; cancel it over there when this ends without one."""
@@ -199,9 +234,12 @@ class VisionProcess:
         try:
             line.send(request, descriptor)
             async with asyncio.timeout(seconds + _GRACE_SECONDS):
-                while isinstance(event := await events.get(), wire.Guidance):
-                    if guidance:
-                        guidance(event.code)
+                while isinstance(event := await events.get(), wire.Guidance | wire.Progressed):
+                    if isinstance(event, wire.Guidance):
+                        if guidance:
+                            guidance(event.code)
+                    elif progress:
+                        progress(event.progress)
             answered = True
         except TimeoutError:
             raise _unavailable("the vision process did not answer in time") from None

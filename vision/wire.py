@@ -1,8 +1,8 @@
 """What the daemon and the vision process say to each other, and how it is framed (no I/O here).
 
 A frame is a 4-byte big-endian length and one MessagePack map, tagged with the message's name. The connection is a
-socket pair; a Preview travels with one descriptor (SCM_RIGHTS). The daemon's first message is Start, the
-process's first is Ready, or Failed with call 0.
+socket pair; Preview and ShowPage travel with one descriptor each (SCM_RIGHTS). The daemon's first message is Start, the
+process's first is Ready, or Failed with call 0. A caller whose first and only message is TryCamera hears CameraSeen.
 """
 
 from typing import TypeVar
@@ -10,7 +10,8 @@ from typing import TypeVar
 import msgspec
 
 from vision.config import Vision
-from vision.verifier import CameraName, CameraStatus, Capture, Raster, Verification
+from vision.page_report import Document, PageReport, PaperName, Progress, Sides, Tone
+from vision.verifier import CameraName, CameraState, CameraStatus, Raster, Verification
 
 LIMIT_BYTES = 16 * 2**20
 """No message is longer; a header that announces more ends the connection."""
@@ -21,6 +22,13 @@ class Start(msgspec.Struct, frozen=True, tag=True):
 
     settings: Vision
     rig: bool
+
+
+class TryCamera(msgspec.Struct, frozen=True, tag=True):
+    """Turn one camera on, without models, and tell how it is."""
+
+    camera: CameraName
+    address: str
 
 
 class Verify(msgspec.Struct, frozen=True, tag=True):
@@ -48,11 +56,42 @@ class Preview(msgspec.Struct, frozen=True, tag=True):
     camera: CameraName = "face"
 
 
-class CaptureDocument(msgspec.Struct, frozen=True, tag=True):
-    """Keep one frame of the document camera."""
+class BeginDocument(msgspec.Struct, frozen=True, tag=True):
+    """Begin a document without pages in place of the one before."""
 
     call: int
+    paper: PaperName
+    tone: Tone
+    sides: Sides
+
+
+class AddPage(msgspec.Struct, frozen=True, tag=True):
+    """Scan what lies before the document camera."""
+
+    call: int
+    retake: int | None
     deadline_seconds: float
+
+
+class ShowPage(msgspec.Struct, frozen=True, tag=True):
+    """Send a page of the document to the socket that comes with this message."""
+
+    call: int
+    page: int
+
+
+class FinishDocument(msgspec.Struct, frozen=True, tag=True):
+    """Make the document's PDF."""
+
+    call: int
+    most_bytes: int
+    deadline_seconds: float
+
+
+class DiscardDocument(msgspec.Struct, frozen=True, tag=True):
+    """Overwrite the document."""
+
+    call: int
 
 
 class Wipe(msgspec.Struct, frozen=True, tag=True):
@@ -98,11 +137,25 @@ class Rasterised(msgspec.Struct, frozen=True, tag=True):
     pages: list[Raster]
 
 
-class Captured(msgspec.Struct, frozen=True, tag=True):
-    """The answer to CaptureDocument."""
+class Progressed(msgspec.Struct, frozen=True, tag=True):
+    """How far AddPage or FinishDocument is."""
 
     call: int
-    capture: Capture
+    progress: Progress
+
+
+class PageAdded(msgspec.Struct, frozen=True, tag=True):
+    """The answer to AddPage."""
+
+    call: int
+    page: PageReport
+
+
+class Finished(msgspec.Struct, frozen=True, tag=True):
+    """The answer to FinishDocument."""
+
+    call: int
+    document: Document
 
 
 class CameraChanged(msgspec.Struct, frozen=True, tag=True):
@@ -111,8 +164,18 @@ class CameraChanged(msgspec.Struct, frozen=True, tag=True):
     status: CameraStatus
 
 
+class CameraSeen(msgspec.Struct, frozen=True, tag=True):
+    """How the tried camera is: frames so far, all different, the last one's size, and seconds until the first one."""
+
+    state: CameraState
+    frames: int
+    width: int
+    height: int
+    first_seconds: float
+
+
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """The answer to Preview and Wipe."""
+    """The answer to every other request with a call."""
 
     call: int
 
@@ -133,8 +196,23 @@ class Pong(msgspec.Struct, frozen=True, tag=True):
     overdue_seconds: float
 
 
-Request = Start | Verify | Rasterise | Preview | CaptureDocument | Wipe | Cancel | Ping
-Reply = Ready | Guidance | Verified | Rasterised | Captured | CameraChanged | Done | Failed | Pong
+OfDocument = BeginDocument | AddPage | ShowPage | FinishDocument | DiscardDocument
+Call = Verify | Rasterise | Preview | OfDocument | Wipe
+Request = Start | TryCamera | Call | Cancel | Ping
+Reply = (
+    Ready
+    | Guidance
+    | Verified
+    | Rasterised
+    | Progressed
+    | PageAdded
+    | Finished
+    | CameraChanged
+    | CameraSeen
+    | Done
+    | Failed
+    | Pong
+)
 
 _REQUEST: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
 _REPLY: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)

@@ -17,22 +17,28 @@ from typing import NoReturn
 import structlog
 
 from vision import wire
+from vision.attack.layers import Detection
 from vision.camera import CameraFeed, release_memory
-from vision.check import Job, newest, run_check
-from vision.document import sharpness
+from vision.check import Job, run_check
+from vision.document import Documents
 from vision.errors import VisionError
 from vision.line import Line
+from vision.manifest import MANIFEST
 from vision.models import Image, Models, load
+from vision.page_report import Progress
 from vision.photo import open_decoder
 from vision.pipeline import FaceCheck
-from vision.preview import Show, encode_document, encode_face
+from vision.preview import PageShows, Show, encode_document, encode_face
+from vision.scan import Tell
+from vision.trial import try_camera
 from vision.v4l2 import FACE_SIZE, Size
-from vision.verifier import CameraName, CameraStatus, Capture, Verification
+from vision.verifier import CameraName, CameraStatus, Verification
 from vision.watch import TICK_SECONDS, WatchedCamera
 
 log = structlog.get_logger(__name__)
 
 _WIPE_SECONDS = 2.0
+_SHORT_SECONDS = 3.0
 
 
 class Worker:
@@ -44,18 +50,22 @@ class Worker:
         tasks: asyncio.TaskGroup,
         start: wire.Start,
         models: Models,
+        detection: Detection,
+        *,
         decode: Callable[[bytes], Image],
     ) -> None:
         self._line = line
         self._tasks = tasks
         self._settings = start.settings
         self._models = models
+        self._detection = detection
         self._decode = decode
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._running: Job | None = None
         self._jobs: dict[int, Job] = {}
-        self._document: Image | None = None
+        self._documents = Documents()
+        self._page_shows = PageShows(tasks)
         self._cameras = {
             name: self._camera(name, address, rig=start.rig) for name, address in start.settings.cameras.items()
         }
@@ -91,18 +101,49 @@ class Worker:
             case wire.Verify(call, _, seconds):
                 feed = self._cameras["face"].turn_on()
                 self._work(call, seconds, lambda job: self._verify(job, request, feed))
-            case wire.CaptureDocument(call, seconds):
-                if camera := self._known(call, "document"):
-                    feed = camera.turn_on()
-                    self._work(call, seconds, lambda job: self._capture(job, call, feed))
             case wire.Rasterise(call, _, _, _, seconds):
                 self._work(call, seconds, lambda _: _rasterise(request))
             case wire.Preview(call, name):
                 self._preview(call, name)
             case wire.Wipe(call):
                 self._tasks.create_task(self._wipe(call), name="wipe")
-            case wire.Start():
+            case wire.Start() | wire.TryCamera():
                 log.error("started_twice")
+            case _:
+                self._of_document(request)
+
+    def _of_document(self, request: wire.OfDocument) -> None:
+        documents = self._documents
+        match request:
+            case wire.BeginDocument(call, paper, tone, sides):
+                if camera := self._known(call, "document"):
+                    camera.turn_on()  # its exposure has settled by the first page
+                    self._document_work(call, lambda: documents.begin(paper, tone, sides))
+            case wire.AddPage(call, retake, seconds):
+                if camera := self._known(call, "document"):
+                    feed, tell = camera.turn_on(), self._progress(call)
+                    self._work(
+                        call, seconds, lambda job: wire.PageAdded(call, documents.add(job, feed, tell, retake=retake))
+                    )
+            case wire.FinishDocument(call, most_bytes, seconds):
+                tell = self._progress(call)
+                self._work(
+                    call, seconds, lambda job: wire.Finished(call, documents.finish(job, tell, most_bytes=most_bytes))
+                )
+            case wire.DiscardDocument(call):
+                self._document_work(call, documents.wipe)
+            case wire.ShowPage(call, page):
+                if (descriptor := self._descriptor(call)) is not None:
+                    self._document_work(call, lambda: self._show_page(page, descriptor))
+
+    def _document_work(self, call: int, work: Callable[[], None]) -> None:
+        """Do a short piece of work that has no answer but that it is done."""
+
+        def done(_: Job) -> wire.Reply:
+            work()
+            return wire.Done(call)
+
+        self._work(call, _SHORT_SECONDS, done)
 
     def _work(self, call: int, seconds: float, work: Callable[[Job], wire.Reply]) -> None:
         self._jobs[call] = Job(time.monotonic() + seconds)
@@ -132,7 +173,14 @@ class Worker:
         reference = self._decode(request.photo)
         decoded = time.monotonic() - begun
         try:
-            check = FaceCheck(self._models, reference, frames=self._settings.frames)
+            check = FaceCheck(
+                self._models,
+                reference,
+                frames=self._settings.frames,
+                operating_point=self._settings.operating_point,
+                layers=self._detection.layers(),
+                required=self._detection.required,
+            )
         finally:
             reference.fill(0)
         try:
@@ -146,9 +194,11 @@ class Worker:
                 score=decision.score,
                 threshold=decision.threshold,
                 operating_point=decision.operating_point,
+                bound=decision.bound,
                 frames=decision.frames,
                 model=decision.model,
                 presentation_attack=decision.presentation_attack,
+                layers=decision.layers,
                 seconds=time.monotonic() - begun,
                 stages={"photo": decoded, **decision.stages},
             ),
@@ -157,17 +207,20 @@ class Worker:
     def _guide(self, call: int, code: str) -> None:
         self._loop.call_soon_threadsafe(self._line.send, wire.Guidance(call, code))
 
-    def _capture(self, job: Job, call: int, feed: CameraFeed) -> wire.Reply:
-        picture = newest(job, feed).picture.copy()  # the feed overwrites its own
-        self._forget_document()
-        self._document = picture
-        height, width = picture.shape[:2]
-        return wire.Captured(call, Capture(width, height, sharpness(picture)))
+    def _progress(self, call: int) -> Tell:
+        def tell(progress: Progress) -> None:
+            self._loop.call_soon_threadsafe(self._line.send, wire.Progressed(call, progress))
 
-    def _forget_document(self) -> None:
-        if self._document is not None:
-            self._document.fill(0)
-            self._document = None
+        return tell
+
+    def _show_page(self, page: int, descriptor: int) -> None:
+        """Have the loop send a page to the socket; it is closed when there is none."""
+        try:
+            frame = self._documents.show(page)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._loop.call_soon_threadsafe(self._page_shows.begin, descriptor, frame)
 
     def _known(self, call: int, name: CameraName) -> WatchedCamera | None:
         """Return a camera that the terminal has; fail the call otherwise."""
@@ -180,11 +233,9 @@ class Worker:
         return camera
 
     def _preview(self, call: int, name: CameraName) -> None:
-        if not self._line.descriptors:
-            failure = VisionError("preview.no_socket", "no descriptor came with it", advice="send one", retry=False)
-            self._line.send(_failed(call, failure))
+        descriptor = self._descriptor(call)
+        if descriptor is None:
             return
-        descriptor = self._line.descriptors.popleft()
         camera = self._known(call, name)
         if camera is None:
             os.close(descriptor)
@@ -192,6 +243,14 @@ class Worker:
         camera.turn_on()
         self._shows[name].add(descriptor, self._tasks)
         self._line.send(wire.Done(call))
+
+    def _descriptor(self, call: int) -> int | None:
+        """Return the descriptor that came with a request; fail the call when there is none."""
+        if self._line.descriptors:
+            return self._line.descriptors.popleft()
+        failure = VisionError("preview.no_socket", "no descriptor came with it", advice="send one", retry=False)
+        self._line.send(_failed(call, failure))
+        return None
 
     async def _wipe(self, call: int) -> None:
         """End everything that holds a picture; freed memory is overwritten by malloc (see `vision.child`)."""
@@ -202,6 +261,7 @@ class Worker:
         try:
             async with asyncio.timeout(_WIPE_SECONDS):
                 await self._loop.run_in_executor(self._thread, self._turn_off)
+            self._page_shows.end()
             self._line.send(wire.Done(call))
         except VisionError as error:
             self._line.send(_failed(call, error))
@@ -210,7 +270,7 @@ class Worker:
             self._line.send(_failed(call, failure))
 
     def _turn_off(self) -> None:
-        self._forget_document()
+        self._documents.wipe()
         for camera in self._cameras.values():
             camera.close()
         _release_memory()
@@ -233,15 +293,21 @@ def _failed(call: int, error: VisionError) -> wire.Failed:
 
 
 async def serve(sock: socket.socket) -> NoReturn:
-    """Load what the first message asks for, then answer requests until the daemon is gone."""
+    """Load what the first message asks for, then answer requests until the daemon is gone; or try one camera."""
     requests: asyncio.Queue[wire.Request] = asyncio.Queue()
     line: Line[wire.Request] = Line(sock, wire.decode_request, requests.put_nowait, lambda _: os._exit(0))
     start = await requests.get()
+    if isinstance(start, wire.TryCamera):
+        await try_camera(line, start)
     if not isinstance(start, wire.Start):
         os._exit(1)
     begun = time.monotonic()
     try:
-        models = load(Path(start.settings.model_directory))
+        settings = start.settings
+        manifest = Path(settings.model_manifest) if settings.model_manifest else MANIFEST
+        models = load(Path(settings.model_directory), manifest, memory_mib=settings.model_memory_mib)
+        models.thresholds_of(settings.operating_point, settings.frames)  # now, not at the first check
+        detection = Detection(models, movements=settings.challenge)
         decode = open_decoder(start.settings, rig=start.rig)
     except VisionError as error:
         log.error("vision_unusable", code=error.code, reason=str(error))
@@ -249,7 +315,7 @@ async def serve(sock: socket.socket) -> NoReturn:
         os._exit(1)
     _release_memory()
     async with asyncio.TaskGroup() as tasks:
-        worker = Worker(line, tasks, start, models, decode)
+        worker = Worker(line, tasks, start, models, detection, decode=decode)
         line.send(wire.Ready(load_seconds=time.monotonic() - begun))
         while True:
             worker.receive(await requests.get())

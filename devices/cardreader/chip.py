@@ -69,7 +69,11 @@ async def exchange_t0(send: Callable[[bytes], Awaitable[Response]], command: byt
     collected = bytearray()
     sw = 0
     for _ in range(_ROUNDS):
-        response = await send(command)
+        try:
+            response = await send(command)
+        except BaseException:
+            collected[:] = bytes(len(collected))
+            raise
         sw = response.sw
         collected += response.data
         response.wipe()

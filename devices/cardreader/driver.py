@@ -180,6 +180,10 @@ class Crt310(CardReaderDriver[Frame | Signal]):
         try:
             while talk.reply is None and not talk.given_up:
                 await self.ask(talk.to_send, talk.hear, seconds=seconds if talk.taken else self._take_seconds(talk))
+        except BaseException:
+            if talk.reply is not None:  # it came as its asker went (T20)
+                talk.reply.wipe()
+            raise
         finally:
             self._talk = None
         if talk.reply is None:

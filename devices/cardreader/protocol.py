@@ -270,17 +270,21 @@ def split_tracks(data: bytearray) -> tuple[dict[int, bytearray], dict[int, str]]
     Raises ValueError when the records do not fit the tracks that were asked for.
     """
     numbers = _TRACKS_OF.get(data[1], ()) if len(data) >= 2 else ()
-    records = data[2:].split(bytes([_TRACK]))
+    rest = data[2:]
+    before, *records = rest.split(bytes([_TRACK]))
     read: dict[int, bytearray] = {}
     faults: dict[int, str] = {}
-    if records.pop(0) or len(records) not in {len(numbers), 3} or not numbers:
-        raise ValueError(f"{len(records)} records for {len(numbers)} tracks")
-    for number, record in zip(numbers if len(records) == len(numbers) else (1, 2, 3), records, strict=True):
-        if record[:1] == b"Y":
-            read[number] = record[1:]
-        else:
-            faults[number] = TRACK_FAULTS.get(record[1], "unreadable") if len(record) > 1 else "unreadable"
-        record[:] = bytes(len(record))
+    try:
+        if before or len(records) not in {len(numbers), 3} or not numbers:
+            raise ValueError(f"{len(records)} records for {len(numbers)} tracks")
+        for number, record in zip(numbers if len(records) == len(numbers) else (1, 2, 3), records, strict=True):
+            if record[:1] == b"Y":
+                read[number] = record[1:]
+            else:
+                faults[number] = TRACK_FAULTS.get(record[1], "unreadable") if len(record) > 1 else "unreadable"
+    finally:
+        for part in (rest, before, *records):
+            part[:] = bytes(len(part))
     return read, faults
 
 

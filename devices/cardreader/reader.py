@@ -53,7 +53,8 @@ class CardReaderDriver(Mechanism[F]):
         after `take_seconds`. Whoever wants to know what became of it calls `eject` in the block.
 
         Raises DeviceError `cardreader.busy`, `cardreader.not_taken` (the last card still is at the gate),
-        `cardreader.no_card`, `cardreader.invalid_card`, `cardreader.jammed`, or why the reader does not serve.
+        `cardreader.no_card`, `cardreader.invalid_card`, `cardreader.jammed`, `cardreader.card_removed` (the reader was
+        lost and came back while a card was waited for), or why the reader does not serve.
         """
         self.require_online()
         until = self._clock() + (self._settings.card_wait_seconds if wait_seconds is None else wait_seconds)
@@ -64,7 +65,6 @@ class CardReaderDriver(Mechanism[F]):
             raise self.error("busy", "another card is served", advice="serve one at a time", retry=True) from None
         try:
             await self._wait_until_clear(until)
-            self._in_use = True
             try:
                 await self._let_in(until)
                 yield
@@ -139,11 +139,12 @@ class CardReaderDriver(Mechanism[F]):
         """Keep the card in use; raise DeviceError `cardreader.jammed` when it does not move."""
 
         async def work() -> None:
+            media = await self._capture()
             self._in_use = False
-            self._tell(await self._capture())
+            self._tell(media)
             self._require_free()
 
-        await self._with_card(work)
+        await finish(self._with_card(work))
 
     async def _open(self) -> DeviceStatus:
         self._in_use = False  # who used a card in an earlier life has lost it
@@ -159,15 +160,14 @@ class CardReaderDriver(Mechanism[F]):
         self._gate_cleared(None)
         if self._look is not None:
             self._look.cancel()
-        try:
-            if self._entry_open:
-                await self._shut()
-        finally:
-            media = Media.UNKNOWN
+        if self._entry_open:
             with suppress(DeviceError):
-                media = await self._media()
-            if media in INSIDE:
-                await self._eject()
+                await self._shut()
+        media = Media.UNKNOWN
+        with suppress(DeviceError):
+            media = await self._media()
+        if media in INSIDE:
+            await self._eject()
 
     async def _guard(self) -> Media:
         """See where the card is; when nobody uses one, none gets in, and one that is there goes out."""
@@ -252,10 +252,11 @@ class CardReaderDriver(Mechanism[F]):
     async def _let_in(self, until: float) -> None:
         """Let a card in and wait for it."""
         async with self._lock:
-            self._entry_open = True
+            self._in_use = self._entry_open = True
             await self._set_entry(allowed=True)
         while True:
             async with self._lock:
+                self._require_card()  # another life of the reader has shut the entry
                 media = await self._media()
                 if media in INSIDE:
                     await self._shut()

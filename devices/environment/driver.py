@@ -139,7 +139,7 @@ class EnvironmentUnit(Sensor[Frame, Climate]):
             code = "environment.sensor_missing"
         if reading.humidity_out_of_range:
             code = "environment.humidity_out_of_range"
-        return DeviceStatus(DeviceState.ONLINE, code, f"modbus-{self._settings.unit}", details)
+        return DeviceStatus(DeviceState.ONLINE, code, details=details)
 
     def _refused(self, refusal: Refusal) -> DeviceError:
         message = f"the unit refuses function {refusal.function:02X} with exception {refusal.code:02X}"

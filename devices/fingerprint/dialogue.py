@@ -17,7 +17,7 @@ from devices.errors import DeviceError
 from devices.fingerprint import protocol
 from devices.fingerprint.errors import refused
 from devices.fingerprint.protocol import Code, Command, Packet, PacketDecoder, Parameters, Pid, Upload
-from devices.link import LinkLost, OpenLink
+from devices.link import OpenLink
 from devices.status import StatusListener
 
 T = TypeVar("T")
@@ -145,11 +145,7 @@ class Dialogue(Driver[Packet]):
             if answer.code != Code.OK:
                 raise refused(answer.code)
             self._in_step = False
-            packets = protocol.encode_data(data, self._packet_bytes, self._settings.address)
-            try:
-                await self.tell(packets)
-            except LinkLost:
-                raise self.error("offline", "the sensor is not there", advice="check its cable", retry=True) from None
+            await self.tell(protocol.encode_data(data, self._packet_bytes, self._settings.address))
             await self._fence()
             if any(self._strays):  # some modules confirm the data too, so an OK means nothing here
                 raise self._garbled()

@@ -21,7 +21,7 @@ from devices.fingerprint.finger import (
     expand_pixels,
 )
 from devices.fingerprint.protocol import Code, Command, Packet, Parameters
-from devices.personal import PersonalBytes
+from devices.personal import PersonalBytes, wipe
 from devices.status import DeviceState, DeviceStatus
 
 POLL_SECONDS = 0.2
@@ -76,7 +76,7 @@ class FingerprintSensor(Dialogue):
         try:
             return Template(_FORMATS[len(data)], PersonalBytes(data))
         finally:
-            protocol.wipe(data)
+            wipe(data)
 
     async def match(self, template: Template, *, wait_seconds: float, on_guidance: GuidanceListener) -> MatchResult:
         """Wait up to `wait_seconds` for a finger laid down anew and compare it with `template` on the module.
@@ -113,7 +113,7 @@ class FingerprintSensor(Dialogue):
         try:
             return FingerImage(expand_pixels(packed))
         finally:
-            protocol.wipe(packed)
+            wipe(packed)
 
     async def clear(self) -> None:
         """Return when both feature buffers of the module are overwritten, for the end of a session (T20).

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from devices.fingerprint.protocol import IMAGE_BYTES, IMAGE_HEIGHT, IMAGE_WIDTH, wipe
-from devices.personal import PersonalBytes
+from devices.fingerprint.protocol import IMAGE_BYTES, IMAGE_HEIGHT, IMAGE_WIDTH
+from devices.personal import PersonalBytes, wipe
 
 
 class TemplateFormat(StrEnum):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from devices.driver import Damage
+from devices.personal import wipe
 
 START = bytes.fromhex("EF 01")
 DEFAULT_ADDRESS = 0xFFFFFFFF
@@ -17,7 +18,6 @@ _HEAD = 9
 _SUM = 2
 PACKET_OVERHEAD = _HEAD + _SUM
 
-ACK_BYTES = PACKET_OVERHEAD + 1
 PARAMETERS_BYTES = PACKET_OVERHEAD + 17
 
 IMAGE_WIDTH = 256
@@ -110,11 +110,6 @@ class Parameters:
     address: int
     packet_bytes: int
     baud: int
-
-
-def wipe(buffer: bytearray) -> None:
-    """Overwrite a buffer that held somebody's finger."""
-    buffer[:] = bytes(len(buffer))
 
 
 def encode_packet(pid: int, payload: bytes | bytearray, address: int = DEFAULT_ADDRESS) -> bytes:

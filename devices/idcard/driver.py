@@ -18,11 +18,11 @@ from devices.idcard.protocol import (
     encode_request,
     format_sam_id,
     split_card,
-    wipe,
 )
 from devices.idcard.rates import RateFinder
 from devices.idcard.record import CardRecord, parse_record
 from devices.link import OpenLink
+from devices.personal import wipe
 from devices.status import DeviceState, DeviceStatus, StatusListener
 
 POLL_SECONDS = 0.3
@@ -44,13 +44,12 @@ _ANSWER_SECONDS = {
 _REPLY_BYTES = {Command.ADDRESS: 291, Command.READ: 1295, Command.READ_FINGERS: 2321}
 _SHORT_REPLY_BYTES = 50
 
-_TRIES = {Command.SAM_ID: 3}
+_TRIES = {Command.SAM_ID: 3, Command.READ: 1, Command.READ_FINGERS: 1}
+"""A card that was read once is not read again before the field was cycled."""
 _TRIES_OTHERWISE = 2
 _FINDS_BEFORE_GONE = 3
 
-_OF_A_CARD = frozenset(
-    {Command.SELECT, Command.ADDRESS, Command.MANAGEMENT, Command.READ, Command.READ_FINGERS},
-)
+_OF_A_CARD = frozenset({Command.SELECT, Command.ADDRESS, Command.MANAGEMENT})
 """When there is no answer to these, the card hangs: asking again is of no use before the field was cycled."""
 _NOT_HERE = frozenset({Status.NO_CONTENT, Status.BAD_COMMAND, Status.NO_PRIVILEGE})
 """How a reader says of something that not every card or reader has that it is not here."""
@@ -107,12 +106,9 @@ class IdCardReader(Driver[Reply]):
             async with asyncio.timeout(READ_SECONDS):
                 return await self._read(fingerprints=fingerprints, management=management)
         except TimeoutError:
-            self._check_now.set()
             raise errors.too_slow() from None
-        except DeviceError:
-            self._check_now.set()
-            raise
         finally:
+            self._check_now.set()
             self._lock.release()
 
     def _make_decoder(self) -> ReplyDecoder:
@@ -141,11 +137,17 @@ class IdCardReader(Driver[Reply]):
         """Find a card until the loop's time `until`, at least twice: one "no card" after power-up is common."""
         clock = asyncio.get_running_loop().time
         finds = 0
-        while (await self._command(Command.FIND)).status != Status.FOUND:
+        while not await self._find():
             finds += 1
             if finds >= 2 and clock() + POLL_SECONDS > until:
                 raise errors.no_card()
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _find(self) -> bool:
+        """Tell whether a card that was not read yet is in the field."""
+        reply = await self._command(Command.FIND)
+        reply.wipe()
+        return reply.status == Status.FOUND
 
     async def _read(self, *, fingerprints: bool, management: bool) -> CardRecord:
         """Select and read the card that was found; on failure cycle the field and try once more."""
@@ -157,7 +159,7 @@ class IdCardReader(Driver[Reply]):
             failure = error
         await self._command(Command.RESET)
         for _ in range(_FINDS_BEFORE_GONE):
-            if (await self._command(Command.FIND)).status == Status.FOUND:
+            if await self._find():
                 return await self._read_once(fingerprints=fingerprints, management=management, last=True)
             await asyncio.sleep(POLL_SECONDS)
         if failure.code == "idcard.read_failed":
@@ -171,7 +173,7 @@ class IdCardReader(Driver[Reply]):
         """
         extras: list[bytearray | None] = [None, None]
         try:
-            await self._command(Command.SELECT)
+            (await self._command(Command.SELECT)).wipe()
             extras[0] = await self._extra(Command.ADDRESS, last=last)
             if management:
                 extras[1] = await self._extra(Command.MANAGEMENT, last=last)
@@ -184,10 +186,12 @@ class IdCardReader(Driver[Reply]):
                 reply.wipe()
             try:
                 return parse_record(blocks, address=extras[0], management=extras[1])
+            except DeviceError as refusal:
+                raise refusal.with_traceback(None) from None  # its frames hold the card's text
             finally:
                 blocks.wipe()
         finally:
-            for extra in extras:
+            for extra in filter(None, extras):
                 wipe(extra)
 
     async def _read_blocks(self, *, fingerprints: bool) -> Reply:
@@ -236,5 +240,6 @@ class IdCardReader(Driver[Reply]):
         reply = await self.ask(encode_request(command), lambda reply: answers(command, reply), seconds=seconds)
         self._in_step = True
         if reply.status not in _OUTCOMES.get(command, {Status.OK}):
+            reply.wipe()
             raise errors.refused(reply.status)
         return reply

@@ -9,8 +9,7 @@ from enum import IntEnum
 
 from devices.fingerprint.finger import Template, TemplateFormat
 from devices.idcard import errors
-from devices.idcard.protocol import wipe
-from devices.personal import PersonalBytes
+from devices.personal import PersonalBytes, wipe
 
 RECORD_BYTES = TemplateFormat.GAT_1012.size
 MOST_RECORDS = 2

@@ -5,6 +5,7 @@ are text; `devices.idcard.record` makes typed data of them.
 """
 
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import ClassVar, TypeAlias
@@ -170,10 +171,11 @@ def split_text(block: bytearray) -> CardText:
 
 def decode_field(block: bytearray, places: list[slice]) -> str:
     """Return the text in these places, without the padding; refuse control characters, which a printer would obey."""
-    try:
+    value = None
+    with suppress(UnicodeDecodeError):  # which holds the bytes, so no error may come of it
         value = b"".join(block[place] for place in places).decode("utf-16-le").rstrip(" \0")
-    except UnicodeDecodeError:
-        raise errors.bad_record("a field is not UTF-16") from None
+    if value is None:
+        raise errors.bad_record("a field is not UTF-16")
     if any(unicodedata.category(character) in _CONTROLS for character in value):
         raise errors.bad_record("a field has control characters")
     return value

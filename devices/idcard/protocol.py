@@ -14,6 +14,7 @@ from operator import xor
 from typing import NamedTuple
 
 from devices.driver import Damage
+from devices.personal import wipe
 
 PREAMBLE = bytes.fromhex("AA AA AA 96 69")
 LONGEST = 0x0B00
@@ -112,14 +113,8 @@ class CardBlocks(NamedTuple):
 
     def wipe(self) -> None:
         """Overwrite all of it."""
-        for block in self:
+        for block in filter(None, self):
             wipe(block)
-
-
-def wipe(buffer: bytearray | None) -> None:
-    """Overwrite a personal buffer, if there is one."""
-    if buffer is not None:
-        buffer[:] = bytes(len(buffer))
 
 
 def encode_frame(body: bytes | bytearray) -> bytes:

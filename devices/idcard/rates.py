@@ -3,8 +3,9 @@
 import asyncio
 
 from devices.driver import Damage
-from devices.idcard.protocol import SHORTEST_REPLY, Command, FrameDecoder, encode_request, wipe
-from devices.link import Link, OpenLink
+from devices.idcard.protocol import SHORTEST_REPLY, Command, FrameDecoder, encode_request
+from devices.link import FlowControl, Link, OpenLink
+from devices.personal import wipe
 
 RATES = (115_200, 57_600, 38_400, 19_200, 9_600)
 """In the order in which the protocol's own software tries them."""
@@ -24,8 +25,8 @@ class RateFinder:
         self.baud = baud
         self._open_link = open_link
 
-    async def __call__(self, port: str, baud: int) -> Link:
-        """Open `port` at the reader's rate; raise LinkLost when it cannot be opened."""
+    async def __call__(self, port: str, baud: int, flow_control: FlowControl = "none") -> Link:  # noqa: ARG002
+        """Open `port` at the reader's rate, without flow control; raise LinkLost when it cannot be opened."""
         for rate in dict.fromkeys((self.baud, baud, *RATES)):
             link = await self._open_link(port, rate)
             if await _answers(link, rate):

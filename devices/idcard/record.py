@@ -4,6 +4,7 @@ A card that contradicts itself is refused: no field is guessed, and no error quo
 """
 
 import datetime
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -185,13 +186,13 @@ def parse_record(
         id_number=PersonalText(text.id_number, Kind.IDENTIFIER),
         valid_from=valid_from,
         valid_to=valid_to,
-        photo=PersonalBytes(blocks.photo),
         nation=nation,
         address=PersonalText(newest, Kind.ADDRESS) if newest else printed,
         address_is_new=bool(newest) if newest is not None else None,
         issuer=issuer,
         permit=_permit(text),
         fingerprints=parse_fingers(blocks.fingers) if blocks.fingers is not None else None,
+        photo=PersonalBytes(blocks.photo),  # behind all that can be refused: a refused card leaves no copy of it
         management=PersonalBytes(management) if management else None,
     )
 
@@ -254,9 +255,7 @@ def _nation(code: str) -> str:
 
 
 def _date(value: str, field: str) -> datetime.date:
-    if not is_digits(value, 8):
-        raise errors.bad_record(f"{field} is not a date")
-    try:
-        return datetime.date(int(value[:4]), int(value[4:6]), int(value[6:]))
-    except ValueError:
-        raise errors.bad_record(f"{field} is not a date") from None
+    if is_digits(value, 8):
+        with suppress(ValueError):
+            return datetime.date(int(value[:4]), int(value[4:6]), int(value[6:]))
+    raise errors.bad_record(f"{field} is not a date")

@@ -19,7 +19,7 @@ _LENGTHS = {
 }
 """Commands that print nothing of their own, and their lengths (protocols 3.1, 3.2)."""
 _LEADS = frozenset(b"\x0a\x10\x1b\x1c\x1d")
-_CUT, _RASTER, _QR = b"\x1dV", b"\x1dv", b"\x1d("
+_CUT, _PRESENTER, _RASTER, _QR = b"\x1dV", b"\x1de", b"\x1dv", b"\x1d("
 _SHOWN = 64
 _LARGEST = 1 << 20
 """A raster command that says more is none: what is held of the wire is bounded."""
@@ -63,6 +63,8 @@ class PrinterMask:
         name = head[:2]
         if name == _CUT:
             return 8 if len(head) < 3 else 4 if head[2] in {0x41, 0x42} else 3
+        if name == _PRESENTER:
+            return 8 if len(head) < 3 else 4 if head[2] == 0x03 else 3
         if name == _RASTER:
             if len(head) < 8:
                 return 8
@@ -79,7 +81,7 @@ def _masked(piece: bytes) -> Piece:
         return Piece(piece[:8].ljust(len(piece), b"\0"), 8)
     if name == _QR and piece[5:7] == b"1P":
         return Piece(piece[:8].ljust(len(piece), b"0"), 8)
-    if name in {_CUT, _QR} or name in _LENGTHS or piece == b"\n":
+    if name in {_CUT, _PRESENTER, _QR} or name in _LENGTHS or piece == b"\n":
         return Piece(piece, min(len(piece), _SHOWN))
     return Piece(_text(piece), 0)
 

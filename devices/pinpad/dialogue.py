@@ -9,7 +9,7 @@ from typing import cast
 from devices.config import PinPad
 from devices.driver import Driver
 from devices.errors import DeviceError
-from devices.link import OpenLink
+from devices.link import LinkLost, OpenLink
 from devices.pinpad import commands, errors
 from devices.pinpad.commands import BATTERY_LOW, KEY_MISSING, KEY_TABLE, OK_CODES, TAMPERED, Request
 from devices.pinpad.keys import EncryptionState, KeyState, KnownKeys
@@ -59,13 +59,19 @@ class Dialogue(Driver[Event]):
         self._battery_low = answer.code == BATTERY_LOW
         if answer.code not in OK_CODES and answer.code not in TAMPERED and not self._battery_low:
             raise errors.refused(answer.code)
-        if not self._prepared and self._tamper is None:
+        if self._tamper is None:
             try:
-                await self._prepare()
+                await (self._recognise() if self._prepared else self._prepare())
             except DeviceError:
                 if self._tamper is None:
                     raise
         return self._status()
+
+    async def _recognise(self) -> None:
+        """Ask the pad who it is: behind a serial adapter it can be swapped unseen (L7). Another one is another life."""
+        known = self._identity
+        if await self._identify() != KEY_TABLE or self._identity != known:
+            raise LinkLost("another pad is in its place")
 
     async def _prepare(self) -> None:
         """Make the pad fit for entries: keypad off, its keys by the codes we know, a time limit of its own."""

@@ -82,7 +82,8 @@ class EncryptingPinPad(Dialogue):
             use = KeyUse.PIN if slot == self._settings.pin_key else KeyUse.MAC
             request = commands.load_des_key(master, slot, use, wrapped_key)
         async with self._turn():
-            self._keys[slot] = KeyState.UNKNOWN
+            if self._keys[slot] is not KeyState.MISMATCHED:
+                self._keys[slot] = KeyState.UNKNOWN
             said = hex_of(await self._command(request))
             good = all(ours == theirs for ours, theirs in zip(kcv, said, strict=False))
             self._keys[slot] = KeyState.VERIFIED if good else KeyState.MISMATCHED
@@ -197,7 +198,9 @@ class EncryptingPinPad(Dialogue):
 
     @asynccontextmanager
     async def _entry(self, keys: Keys) -> AsyncIterator[None]:
-        """Begin an entry, and end it whatever happens."""
+        """Begin an entry, at no pad but a prepared one, and end it whatever happens."""
+        if not self._prepared:
+            await self._prepare()
         self._heard = asyncio.Queue(_KEYS_WAITING)
         try:
             await self._start(keys)

@@ -1,18 +1,19 @@
 """The receipt printer: a job is printed, not printed or unknown, and never left for the next citizen (L14, L16)."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 
 from devices.config import Printer
+from devices.driver import finish
 from devices.errors import DeviceError
-from devices.link import Link, LinkLost, OpenLink
+from devices.link import Link, LinkLost, OpenLink, medium
 from devices.printer import job as jobs
 from devices.printer import protocol
 from devices.printer.job import Job, JobResult
+from devices.printer.presenter import LOOK_SECONDS, Presenter
+from devices.printer.press import Press, no_answer
 from devices.printer.protocol import Condition
 from devices.printer.wire import Wire
 from devices.status import DeviceState, DeviceStatus, StatusListener, StatusLog
@@ -21,19 +22,7 @@ log = structlog.get_logger(__name__)
 
 _OPEN_SECONDS = 5.0
 _IDLE_POLL_SECONDS = 30.0
-_WATCH_SECONDS = 1.0
-_ANSWER_SECONDS = 1.0
-_TIDY_SECONDS = 5.0
-_CLEAR_SECONDS = 2.0
-_SETTLE_SECONDS = 2.0
-_AHEAD_SECONDS = 0.25
-_MARGIN_SECONDS = 10.0
-_SLOWEST_MILLIMETRES_PER_SECOND = 40.0
-_MILLIMETRES_PER_INCH = 25.4
-
-_CLEAN = protocol.RECOVER_CLEAR + protocol.INIT + protocol.AUTOMATIC_STATUS_ON
-_FILLER = protocol.RECOVER_CLEAR + bytes(jobs.BAND_ROWS * 104)
-"""Ends a broken-off picture band on a printer that takes the first `10 05 02` for picture data."""
+_BITS_PER_BYTE = 10
 
 _STATES = {
     None: DeviceState.ONLINE,
@@ -43,15 +32,12 @@ _STATES = {
     "printer.head_hot": DeviceState.DEVICE_BUSY,
     "printer.cutter_jam": DeviceState.HARDWARE_ERROR,
     "printer.hardware_error": DeviceState.HARDWARE_ERROR,
+    "printer.presenter_jam": DeviceState.HARDWARE_ERROR,
 }
 
 
 class ReceiptPrinter:
-    """A receipt printer on a serial line.
-
-    Whatever goes wrong after a job's first byte, the printer's memory is cleared at once, and what hangs out of it
-    is cut off before anything else is printed.
-    """
+    """A receipt printer on a serial line, at USB or on a network: one life after another, one job at a time."""
 
     def __init__(self, settings: Printer, open_link: OpenLink, on_status: StatusListener) -> None:
         self.status = DeviceStatus(DeviceState.STARTING)
@@ -61,8 +47,14 @@ class ReceiptPrinter:
         self._log = StatusLog("printer")
         self._lock = asyncio.Lock()
         self._wire: Wire | None = None
-        self._untidy = True  # who knows what the last process left in the printer
-        self._fences_owed = 0
+        self._identity: str | None = None
+        self._bytes_per_second = settings.baud / _BITS_PER_BYTE if medium(settings.port) == "serial" else None
+        self._limit_told = False
+        self._presenter = Presenter(settings.take_seconds) if settings.presenter == "gs_e" else None
+        if self._presenter is None:
+            self._press = Press()
+        else:
+            self._press = Press(protocol.present(settings.presenter_steps), protocol.RETRACT)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serve the printer for one life.
@@ -73,7 +65,7 @@ class ReceiptPrinter:
         code = "printer.offline"
         try:
             link = await self._open()
-            wire = Wire(link, self._settings.baud, self._publish)
+            wire = Wire(link, self._bytes_per_second, self._publish)
             try:
                 await self._serve(wire, ready)
             finally:
@@ -82,7 +74,7 @@ class ReceiptPrinter:
             code = error.code
             raise
         finally:
-            self._set_status(DeviceStatus(DeviceState.OFFLINE, code))
+            self._set_status(DeviceStatus(DeviceState.OFFLINE, code, self._identity))
 
     async def print_job(self, job: Job) -> JobResult:
         """Print a receipt and say what became of it.
@@ -90,8 +82,7 @@ class ReceiptPrinter:
         Raises DeviceError: `printer.offline` when the printer is not served, `printer.unprintable_text` and
         `printer.bad_job` before anything is sent. Cancelled, it clears the printer first, within 4 s.
         """
-        millimetres = jobs.length_dots(job, self._settings.width_dots) / self._settings.dots_per_inch
-        millimetres *= _MILLIMETRES_PER_INCH
+        dots = jobs.length_dots(job, self._settings.width_dots)
         async with self._lock:
             wire = self._wire
             if wire is None or wire.lost:
@@ -105,12 +96,28 @@ class ReceiptPrinter:
             if fault is not None:
                 log.warning("print_refused", code=fault)
                 return JobResult("not_printed", fault)
-            return await self._print(wire, job, millimetres)
+            result = await self._press.print(wire, job, jobs.millimetres(dots, self._settings.dots_per_inch))
+            if self._presenter is not None and result.outcome == "printed":
+                self._presenter.hold_out()
+                self._publish(wire.condition)
+                wire.notify()
+            return result
+
+    async def _refusal(self, wire: Wire) -> str | None:
+        """Return why a job cannot begin; a receipt that still waits for its citizen is taken back first."""
+        fault = await self._press.refusal(wire)
+        if fault is None and self._presenter is not None:
+            if self._presenter.holds:
+                await self._presenter.retract(wire)
+                self._publish(wire.condition)
+            fault = self._presenter.fault
+        return fault
 
     async def _open(self) -> Link:
+        settings = self._settings
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
-                return await self._open_link(self._settings.port, self._settings.baud)
+                return await self._open_link(settings.port, settings.baud, settings.flow_control)
         except TimeoutError:
             raise LinkLost("the port does not open") from None
 
@@ -123,148 +130,53 @@ class ReceiptPrinter:
             except (LinkLost, DeviceError) as error:
                 end = error
             finally:
-                await self._leave(wire)
+                self._wire = None
+                if self._presenter is not None:
+                    await finish(self._presenter.leave(wire))
+                await self._press.leave(wire)
                 listener.cancel()
         raise end
 
     async def _live(self, wire: Wire, ready: Callable[[], None]) -> None:
-        await self._start(wire)
+        await self._press.start(wire)
+        await self._learn(wire)
         self._wire = wire
         self._publish(wire.condition)
+        self._tell_link_limit()
         ready()
         while True:
-            quiet = not await wire.until(lambda: self._untidy and wire.condition.fault is None, _IDLE_POLL_SECONDS)
+            holds = self._presenter is not None and self._presenter.holds
+            seconds = LOOK_SECONDS if holds else _IDLE_POLL_SECONDS
+            woken = await wire.until(lambda held=holds: self._has_work(wire, held=held), seconds)  # type: ignore[misc]
             async with self._lock:
                 if wire.lost:
                     raise LinkLost("the printer's line is gone")
-                if quiet and wire.answered and not await wire.poll():
-                    raise _no_answer()
-                await self._tidy(wire)
+                await self._look(wire, poll=not woken and not holds)
 
-    async def _start(self, wire: Wire) -> None:
-        """Find out that a printer is there and what it can tell (L14)."""
-        with _answering():
-            async with asyncio.timeout(_MARGIN_SECONDS):
-                await wire.write((_FILLER if self._untidy else b"") + _CLEAN)
-                await wire.poll()
-                if not wire.heard:
-                    await self._fence(wire, _ANSWER_SECONDS)
-        await self._tidy(wire)
+    def _has_work(self, wire: Wire, *, held: bool) -> bool:
+        tidy_up = self._press.untidy and wire.condition.fault is None
+        return tidy_up or (self._presenter is not None and self._presenter.holds and not held)
 
-    async def _leave(self, wire: Wire) -> None:
-        """End a life: nothing of a running job may stay in the printer."""
-        self._wire = None
-        lost, wire.lost = wire.lost, True
-        wire.notify()
-        if self._untidy and not lost:
-            await _shielded(self._clear(wire))
+    async def _look(self, wire: Wire, *, poll: bool) -> None:
+        """Look after an idle printer; raise LinkLost, or DeviceError when it does not answer."""
+        if poll and wire.answered and not await wire.poll():
+            raise no_answer()
+        was_untidy = self._press.untidy
+        await self._press.tidy(wire)
+        if self._presenter is not None and self._presenter.holds:
+            await self._presenter.look(wire)
+        elif poll or was_untidy:
+            await self._learn(wire)
+        self._publish(wire.condition)
 
-    async def _refusal(self, wire: Wire) -> str | None:
-        """Return why a job cannot begin."""
-        if wire.answered and not await wire.poll():
-            return "printer.no_answer"
-        try:
-            await self._tidy(wire)
-        except DeviceError as error:
-            return error.code
-        return wire.condition.fault
-
-    async def _print(self, wire: Wire, job: Job, millimetres: float) -> JobResult:
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        limit = _MARGIN_SECONDS + millimetres / _SLOWEST_MILLIMETRES_PER_SECOND
-        self._untidy = True
-        wire.fault = None
-        code: str | None
-        try:
-            async with asyncio.timeout(limit + jobs.line_bytes(job) * 10 / self._settings.baud):
-                code = await self._send(wire, job) or await self._confirm(wire)
-            self._untidy = code is not None
-        except LinkLost:
-            code = "printer.lost"
-        except TimeoutError:
-            code = wire.fault or "printer.no_answer"
-        finally:
-            if self._untidy and not wire.lost:
-                await _shielded(self._clear(wire))
-            wire.notify()
-        seconds = loop.time() - started
-        if code is None:
-            log.info("printed", millimetres=round(millimetres), seconds=round(seconds, 2))
-            return JobResult("printed", None, millimetres, seconds)
-        log.warning("print_unknown", code=code)
-        return JobResult("unknown", code, 0.0, seconds)
-
-    async def _send(self, wire: Wire, job: Job) -> str | None:
-        """Send the job, never far ahead of the line; return the code of a fault seen meanwhile."""
-        for chunk in jobs.chunks(job):
-            await wire.until(lambda: wire.fault is not None, wire.lag_seconds - _AHEAD_SECONDS)
-            if fault := await self._watch(wire, lambda: not wire.stopped):
-                return fault
-            await wire.write(chunk)
-            await asyncio.sleep(0)
-        return None
-
-    async def _confirm(self, wire: Wire) -> str | None:
-        """Ask for proof that all was executed; return the code of what stands against it.
-
-        GS r 1 is answered when its turn comes; the status is asked again after it (L16). A byte that answers
-        nothing may be part of a damaged status, and the answer another part: then the proof is void.
-        """
-        strays = wire.strays
-        self._fences_owed += 1
-        await wire.ask_paper()
-        if fault := await self._watch(wire, lambda: wire.paper is not None):
-            return fault
-        self._fences_owed -= 1
-        if wire.answered and not await wire.poll():
-            return "printer.no_answer"
-        if wire.paper is not None and wire.paper.paper_end:
-            return "printer.paper_out"
-        return wire.fault or ("printer.bad_answer" if wire.strays != strays else None)
-
-    async def _watch(self, wire: Wire, happened: Callable[[], bool]) -> str | None:
-        """Wait for `happened`, asking for the status every second; return the code of a fault that comes first."""
-        while not await wire.until(lambda: happened() or wire.fault is not None, _WATCH_SECONDS):
-            if wire.answered and not await wire.poll():
-                return "printer.no_answer"
-        return wire.fault
-
-    async def _fence(self, wire: Wire, seconds: float) -> None:
-        """Ask GS r 1; raise TimeoutError when it is not answered."""
-        self._fences_owed += 1
-        await wire.ask_paper()
-        if not await wire.until(lambda: wire.paper is not None, wire.lag_seconds + seconds):
-            raise TimeoutError
-        self._fences_owed -= 1
-
-    async def _tidy(self, wire: Wire) -> None:
-        """Make an untidy printer fit for the next citizen, unless a fault forbids it: clear, cut, and wait for proof.
-
-        An answer to an earlier GS r 1 may still be on its way and must not prove the next job.
-        """
-        if not self._untidy or wire.condition.fault is not None:
+    async def _learn(self, wire: Wire) -> None:
+        """Ask what waits in the print queue for an answer: who the printer is, and what is at its outlet."""
+        if wire.condition.fault is not None:
             return
-        with _answering():
-            async with asyncio.timeout(_MARGIN_SECONDS):
-                await wire.write(_CLEAN + protocol.cut(jobs.CUT_FEED_DOTS))
-                await self._fence(wire, _TIDY_SECONDS)
-                if self._fences_owed:
-                    await asyncio.sleep(_SETTLE_SECONDS)
-                    self._fences_owed = 0
-        wire.stopped = False
-        self._untidy = wire.condition.fault is not None
-
-    async def _clear(self, wire: Wire) -> None:
-        """Throw away what the printer holds (protocols 3.6); a printer that does not take even that is given up."""
-        try:
-            async with asyncio.timeout(_CLEAR_SECONDS):
-                await wire.write((_FILLER if wire.torn else b"") + _CLEAN)
-        except (LinkLost, TimeoutError):
-            wire.lost = True
-            wire.notify()
-        else:
-            await asyncio.sleep(min(wire.lag_seconds, _CLEAR_SECONDS))
+        if not wire.serial_known:
+            self._identity = await wire.ask_serial()
+        if self._presenter is not None and self._presenter.outlet in ("unknown", "jammed"):
+            await self._presenter.start(wire)
 
     def _publish(self, condition: Condition) -> None:
         """Tell how the printer is that serves; before that, and without an answer, nothing is known of it."""
@@ -278,7 +190,33 @@ class ReceiptPrinter:
             details["paper"] = "out"
         elif condition.near_end is not None:
             details["paper"] = "low" if condition.near_end else "full"
-        self._set_status(DeviceStatus(_STATES[code], code, None, details))
+        if self._presenter is not None:
+            code = code or self._presenter.fault
+            details["presenter"] = self._presenter.outlet
+        if (limit := self._link_limit()) is not None:
+            details["link_limit"] = f"{limit:.0f} mm/s"
+        self._set_status(DeviceStatus(_STATES[code], code, self._identity, details))
+
+    def _link_limit(self) -> float | None:
+        """Return the millimetres a second that the line carries; None when they are enough, or it has no rate (T4)."""
+        needed = jobs.needed_bytes_per_second(self._settings.width_dots, self._settings.dots_per_inch)
+        if self._bytes_per_second is None or self._bytes_per_second >= needed:
+            return None
+        return self._bytes_per_second / needed * jobs.GOAL_MILLIMETRES_PER_SECOND
+
+    def _tell_link_limit(self) -> None:
+        """Say once that the line is slower than a full-width picture at 100 mm/s."""
+        if self._limit_told or (limit := self._link_limit()) is None:
+            return
+        self._limit_told = True
+        needed = jobs.needed_bytes_per_second(self._settings.width_dots, self._settings.dots_per_inch)
+        log.warning(
+            "printer_link_slow",
+            bytes_per_second=self._bytes_per_second,
+            needed_bytes_per_second=round(needed),
+            millimetres_per_second=round(limit),
+            advice="set printer.baud and the printer to 921600, or connect it by USB or network",
+        )
 
     def _set_status(self, status: DeviceStatus) -> None:
         if status == self.status:
@@ -286,32 +224,3 @@ class ReceiptPrinter:
         self._log.note(self.status, status)
         self.status = status
         self._on_status(status)
-
-
-def _no_answer() -> DeviceError:
-    return DeviceError(
-        "printer.no_answer", "the printer does not answer", advice="Look at its power, cable and baud rate.", retry=True
-    )
-
-
-@contextmanager
-def _answering() -> Iterator[None]:
-    """Turn a deadline that passes inside into DeviceError `printer.no_answer`."""
-    try:
-        yield
-    except TimeoutError as error:
-        raise _no_answer() from error
-
-
-async def _shielded(work: Coroutine[Any, Any, None]) -> None:
-    """Finish `work`, which has its own deadline, however often the caller is cancelled meanwhile; then be cancelled."""
-    task = asyncio.create_task(work, name="printer-clear")
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            cancelled = True
-    await task
-    if cancelled:
-        raise asyncio.CancelledError

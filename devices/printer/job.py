@@ -10,11 +10,16 @@ from devices.printer.protocol import Align
 
 BAND_ROWS = 24
 """Rows of a picture sent at a time: 1,728 bytes on 80 mm paper, 0.15 s at 115,200 bit/s."""
+GOAL_MILLIMETRES_PER_SECOND = 100.0
+"""What the terminal agreement asks of the printer (T4)."""
 CUT_FEED_DOTS = 96
 LINE_DOTS = 30
 _DOUBLE_LINE_DOTS = 48
 _COLUMN_DOTS = 12
 _LONGEST_DOTS = 16_384
+_MARGIN_SECONDS = 10.0
+_SLOWEST_MILLIMETRES_PER_SECOND = 40.0
+_MILLIMETRES_PER_INCH = 25.4
 _QUIET_DOTS = 4 * protocol.QR_MODULE_DOTS
 _QR_BYTES = (14, 26, 42, 62, 84, 106, 122, 152, 180, 213, 251)
 """Bytes that a QR code of version 1, 2, ... holds at level M (ISO/IEC 18004); version 11 still fits 58 mm paper.
@@ -94,17 +99,33 @@ def length_dots(job: Job, width_dots: int) -> int:
     return total
 
 
-def chunks(job: Job) -> Iterator[bytes]:
-    """Yield the bytes of a job that `length_dots` accepted, in pieces that end between two commands."""
+def chunks(job: Job, end: bytes = b"") -> Iterator[bytes]:
+    """Yield the bytes of a job that `length_dots` accepted, in pieces that end between two commands; `end` follows."""
     yield protocol.INIT + protocol.AUTOMATIC_STATUS_ON
     for item in job:
         yield from _encode(item)
-    yield protocol.cut(CUT_FEED_DOTS)
+    yield protocol.cut(CUT_FEED_DOTS) + end
 
 
-def line_bytes(job: Job) -> int:
+def longest_seconds(job: Job, millimetres: float, bytes_per_second: float | None) -> float:
+    """Return how long a job may take: its bytes at the link's rate, then its paper at 40 mm/s, and 10 s."""
+    seconds = _MARGIN_SECONDS + millimetres / _SLOWEST_MILLIMETRES_PER_SECOND
+    return seconds + (_most_bytes(job) / bytes_per_second if bytes_per_second else 0.0)
+
+
+def _most_bytes(job: Job) -> int:
     """Return about how many bytes `chunks` yields, and never fewer than the pictures take."""
-    return sum(len(item.rows) + 512 if isinstance(item, Picture) else 512 for item in job)
+    return sum(len(item.rows) * 5 // 4 + 512 if isinstance(item, Picture) else 512 for item in job)
+
+
+def millimetres(dots: int, dots_per_inch: int) -> float:
+    """Return the length of so many dots."""
+    return dots / dots_per_inch * _MILLIMETRES_PER_INCH
+
+
+def needed_bytes_per_second(width_dots: int, dots_per_inch: int) -> float:
+    """Return what a full-width picture takes at GOAL_MILLIMETRES_PER_SECOND: 57,543 at 576 dots and 203 dpi (T4)."""
+    return width_dots / 8 * dots_per_inch / _MILLIMETRES_PER_INCH * GOAL_MILLIMETRES_PER_SECOND
 
 
 def _item_dots(item: Item, width_dots: int) -> int:

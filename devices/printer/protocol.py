@@ -1,4 +1,4 @@
-"""ESC/POS for a receipt printer: command bytes, and a decoder for what the printer says of itself (protocols 3).
+"""ESC/POS for a receipt printer: command bytes, and the bits of what the printer says of itself (protocols 3).
 
 Pure: no clock, no I/O. The rig builds its answers with the same `Condition` that the driver reads.
 """
@@ -16,9 +16,11 @@ AUTOMATIC_STATUS_ON = b"\x1d\x61\x0e"
 PAPER_QUERY = b"\x1d\x72\x01"
 """GS r 1. It waits in the print queue, so its answer shows that everything before it was executed (protocols 3.6)."""
 REAL_TIME_QUERIES = (1, 2, 3, 4)
-
-XON, XOFF = 0x11, 0x13
-PAPER_ANSWERS = frozenset((0x00, 0x03, 0x0C, 0x0F))
+SERIAL_NUMBER_QUERY = b"\x1d\x49\x44"
+"""GS I 68, answered by `5F`, the serial number and `00` (protocols 3.4); it waits in the print queue too."""
+RETRACT = b"\x1d\x65\x02"
+PRESENTER_QUERY = b"\x1d\x65\x06"
+"""GS e, the presenter's commands of the Custom KPM and Reliance manuals; ESC/POS itself has none (protocols 3.6)."""
 
 QR_MODULE_DOTS = 6
 _QR_MODEL_2 = bytes.fromhex("1D286B040031413200")
@@ -111,6 +113,11 @@ def cut(feed_dots: int) -> bytes:
     return bytes((0x1D, 0x56, 0x41, feed_dots))
 
 
+def present(steps: int) -> bytes:
+    """Encode GS e 3: present the receipt that was cut, by 1 to 255 steps of the model's own length."""
+    return bytes((0x1D, 0x65, 0x03, steps))
+
+
 def real_time_query(n: int) -> bytes:
     """Encode DLE EOT n, n in 1 to 4; the printer answers one byte even while offline."""
     return bytes((0x10, 0x04, n))
@@ -193,80 +200,3 @@ class Condition:
         """Return the automatic status of a printer in this condition."""
         parts = zip(_AUTOMATIC_BASE, _AUTOMATIC_BITS, strict=True)
         return bytes(base | _write_bits(bits, self) for base, bits in parts) + _AUTOMATIC_LAST
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """XOFF (stopped) or XON."""
-
-    stopped: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RealTimeReply:
-    """The answer to DLE EOT n."""
-
-    n: int
-    byte: int
-
-
-@dataclass(frozen=True, slots=True)
-class AutomaticStatus:
-    """An automatic status, 4 bytes."""
-
-    frame: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class PaperReply:
-    """The answer to GS r 1; `paper_end` says that its sensor sees no paper."""
-
-    paper_end: bool
-
-
-Event = Flow | RealTimeReply | AutomaticStatus | PaperReply
-
-
-class StatusDecoder:
-    """Takes apart the printer's one stream of status bytes (protocols 3.5). Total on any bytes; holds at most 3.
-
-    A byte tells what it is, but not which question it answers: set `asked` to the n of DLE EOT before asking and
-    `paper_asked` before GS r 1; the answer resets them. Bytes that answer nothing are counted in `strays`.
-    """
-
-    def __init__(self) -> None:
-        self.asked: int | None = None
-        self.paper_asked = False
-        self.strays = 0
-        self._frame = bytearray()
-
-    def feed(self, data: bytes) -> list[Event]:
-        """Return what the bytes say, in order."""
-        return [event for byte in data if (event := self._take(byte)) is not None]
-
-    def _take(self, byte: int) -> Event | None:
-        if byte in (XON, XOFF):
-            return Flow(stopped=byte == XOFF)
-        if byte & 0x93 == 0x12 and self.asked is not None:
-            n, self.asked = self.asked, None
-            return RealTimeReply(n, byte)
-        if byte & 0x93 == 0x10:
-            self.strays += len(self._frame)
-            self._frame[:] = (byte,)
-            return None
-        return self._follow(byte)
-
-    def _follow(self, byte: int) -> Event | None:
-        """Take a byte that has a meaning only after another: the rest of a frame, or an answer to GS r 1."""
-        if self._frame and byte & 0x90 == 0:
-            self._frame.append(byte)
-            if len(self._frame) < 4:
-                return None
-            frame = bytes(self._frame)
-            self._frame.clear()
-            return AutomaticStatus(frame)
-        if self.paper_asked and byte in PAPER_ANSWERS:
-            self.paper_asked = False
-            return PaperReply(paper_end=bool(byte & 0x0C))
-        self.strays += 1
-        return None

@@ -88,17 +88,16 @@ class Ups(Sensor[F, UpsStatus], Generic[F]):
             self._check_now.set()
 
     def _with_estimate(self, status: UpsStatus) -> UpsStatus:
-        """Fill in charge and runtime from the battery's voltage where the UPS gives none."""
+        """Fill in the runtime from the charge, and that from the battery's voltage, where the UPS gives none."""
         if status.runtime_seconds is not None:
             return replace(status, runtime_basis=Basis.UPS)
-        charge = status.charge
+        charge, basis = status.charge, Basis.CHARGE
         if charge is None:
-            charge = estimate_charge(status.battery_volts, self._settings)
-            if charge is None:
-                return status
-            runtime = charge * self._settings.battery_minutes * 60
-            return replace(status, charge=charge, runtime_seconds=runtime, runtime_basis=Basis.ESTIMATE)
-        return status
+            charge, basis = estimate_charge(status.battery_volts, self._settings), Basis.VOLTAGE
+        if charge is None:
+            return status
+        runtime = charge * self._settings.battery_minutes * 60
+        return replace(status, charge=charge, runtime_seconds=runtime, runtime_basis=basis)
 
     def _describe(self, reading: UpsStatus) -> DeviceStatus:
         faults = reading.faults or ()

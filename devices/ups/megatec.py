@@ -1,6 +1,6 @@
 """Driver of a UPS that speaks Megatec on a serial line (T14, protocols 4.1 to 4.3)."""
 
-from contextlib import suppress
+from collections.abc import Callable
 
 from devices.config import Ups as UpsSettings
 from devices.errors import DeviceError
@@ -26,7 +26,8 @@ ANSWER_SECONDS = 0.8
 _LONGEST_ANSWER = 47
 _QUERIES = ("Q1", "QS")
 _CONFIRMATIONS = 3
-"""How many more answers may be asked for until two in a row say the same."""
+"""How many more answers may be asked for until two say the same."""
+_TAKEN, _REFUSED = Line("ACK"), Line("NAK")
 _BYPASS_RATIO = (0.95, 1.05)
 """Output over input at which b5 is a bypass; otherwise it is the voltage regulator, which is no fault (NUT)."""
 
@@ -35,7 +36,8 @@ class MegatecUps(Ups[Frame]):
     """A supervised UPS on a serial line.
 
     The protocol has neither checksum nor numbers, so status bits that changed, and any after a bad answer, are
-    believed only when the next answer says the same: a flipped bit or a late answer is no power failure.
+    believed only when the next answer says the same: a flipped bit or a late answer is no power failure. Who it is must
+    be said twice too: a flipped letter makes no other UPS.
     """
 
     def __init__(self, settings: UpsSettings, open_link: OpenLink, on_status: StatusListener) -> None:
@@ -44,26 +46,45 @@ class MegatecUps(Ups[Frame]):
         self._cells = battery_cells(settings)
         self._query: str | None = None
         self._bits: Bits | None = None
+        self._believed: dict[str, Frame] = {}
 
     def _make_decoder(self) -> LineDecoder:
         return LineDecoder()
 
     async def _open(self) -> DeviceStatus:
         """Find out whether the UPS speaks Q1 or QS, and who it is; only a status is needed."""
+        known, self._identity = self._identity, None
         self._bits = None
         self._query = await self._find_query()
-        with suppress(DeviceError):
-            ratings = await self.ask(encode_command("F"), _is_ratings, seconds=self._seconds)
-            if isinstance(ratings, Ratings):
-                self._rating = (
-                    f"{ratings.volts} V, {ratings.amperes} A, battery {ratings.battery_volts} V, {ratings.hertz} Hz"
-                )
-        with suppress(DeviceError):
-            identity = await self.ask(encode_command("I"), _is_identity, seconds=self._seconds)
-            if isinstance(identity, Identity):
-                words = (identity.company, identity.model, identity.version)
-                self._identity = " ".join(filter(None, words)) or None
+        identity = await self._said_twice("I", _is_identity)
+        if isinstance(identity, Identity):
+            words = (identity.company, identity.model, identity.version)
+            self._identity = " ".join(filter(None, words)) or None
+        if self._rating is None or self._identity is None or self._identity != known:
+            ratings = await self._said_twice("F", _is_ratings)
+            self._rating = _in_words(ratings) if isinstance(ratings, Ratings) else None
         return await self._check_first()
+
+    async def _said_twice(self, command: str, answers: Callable[[Frame], bool]) -> Frame | None:
+        """Return the answer that came twice; None when none did, or when two questions had no answer.
+
+        What was believed in an earlier life counts as said once: a UPS that is plugged in again is known sooner.
+        """
+        heard = [self._believed[command]] if command in self._believed else []
+        silent = 0
+        for _ in range(1 + _CONFIRMATIONS):
+            try:
+                answer = await self.ask(encode_command(command), answers, seconds=self._seconds)
+            except DeviceError:
+                silent += 1
+                if silent > 1:
+                    break
+                continue
+            if answer in heard:
+                self._believed[command] = answer
+                return answer
+            heard.append(answer)
+        return None
 
     async def _read(self) -> UpsStatus:
         before, self._bits = self._bits, None
@@ -94,12 +115,13 @@ class MegatecUps(Ups[Frame]):
     async def _command(self, text: str) -> None:
         """Send an order. It has no answer, or ACK; a UPS that does not know it sends it back or says NAK."""
         try:
-            answer = await self.ask(encode_command(text), _is_line, seconds=self._seconds)
+            answers = {Line(text), _TAKEN, _REFUSED}
+            answer = await self.ask(encode_command(text), lambda frame: frame in answers, seconds=self._seconds)
         except DeviceError as error:
             if error.code == "ups.no_answer":
                 return
             raise
-        if isinstance(answer, Line) and answer.text != "ACK":
+        if answer != _TAKEN:
             advice = "see the manual of the UPS for what it can do"
             raise self.error("unsupported", f"the UPS does not know {text}", advice=advice, retry=False)
 
@@ -166,9 +188,9 @@ def _is_ratings(frame: Frame) -> bool:
     return isinstance(frame, Ratings) or frame == Line("F")
 
 
+def _in_words(ratings: Ratings) -> str:
+    return f"{ratings.volts} V, {ratings.amperes} A, battery {ratings.battery_volts} V, {ratings.hertz} Hz"
+
+
 def _is_identity(frame: Frame) -> bool:
     return isinstance(frame, Identity) or frame == Line("I")
-
-
-def _is_line(frame: Frame) -> bool:
-    return isinstance(frame, Line)

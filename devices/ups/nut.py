@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from devices.config import Ups as UpsSettings
 from devices.errors import DeviceError
-from devices.link import LinkLost, OpenLink
+from devices.link import OpenLink
 from devices.status import DeviceStatus, StatusListener
 from devices.ups.driver import Ups
 from devices.ups.nut_protocol import Listing, Words, WordsDecoder, encode_line, error_of, parse_address
@@ -33,8 +33,8 @@ _SERVER_STALE = ("DATA-STALE", "DRIVER-NOT-CONNECTED")
 class NutUps(Ups[Words]):
     """A supervised UPS behind a NUT server at `nut://USER@HOST:PORT/UPS`.
 
-    The server answers in order and without numbers: after an answer that did not come, or that nobody waited for, the
-    connection ends, and the next one is in step.
+    The server answers in order and without numbers. After an answer that did not come, or that nobody waited for, it is
+    asked for the description of a variable with a new name, which its answer repeats: whatever comes before is old.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class NutUps(Ups[Words]):
         super().__init__(self._address.link, settings, open_link, on_status)
         self._password = password
         self._in_step = False
+        self._marks = 0
 
     def _make_decoder(self) -> WordsDecoder:
         return WordsDecoder()
@@ -58,8 +59,6 @@ class NutUps(Ups[Words]):
         return await self._check_first()
 
     async def _read(self) -> UpsStatus:
-        if not self._in_step:
-            raise LinkLost("an answer is missing: the connection is out of step")
         listing = Listing(self._address.ups)
         await self._exchange(("LIST", "VAR", self._address.ups), listing.take)
         if listing.error is not None:
@@ -121,11 +120,19 @@ class NutUps(Ups[Words]):
 
     async def _exchange(self, words: Words, answers: Callable[[Words], bool]) -> Words:
         if not self._in_step:
-            raise self.error("offline", "the server is being reconnected", advice="try again", retry=True)
+            await self._catch_up()
         self._in_step = False
         answer = await self.ask(encode_line(*words), answers, seconds=ANSWER_SECONDS)
         self._in_step = True
         return answer
+
+    async def _catch_up(self) -> None:
+        """Let all answers to earlier questions pass."""
+        self._marks += 1
+        self._decoder.reset()
+        name, mark = self._address.ups, f"govterm.mark.{self._marks}"
+        question = encode_line("GET", "DESC", name, mark)
+        await self.ask(question, lambda words: words[:3] == ("DESC", name, mark), seconds=ANSWER_SECONDS)
 
     def _refused(self, problem: str) -> DeviceError:
         name = self._address.ups

@@ -24,7 +24,8 @@ class Basis(StrEnum):
     """Where the runtime comes from."""
 
     UPS = "ups"
-    ESTIMATE = "estimate from battery voltage at configured runtime"
+    CHARGE = "estimate from battery charge at configured runtime"
+    VOLTAGE = "estimate from battery voltage at configured runtime"
 
 
 class UpsFault(StrEnum):

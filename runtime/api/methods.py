@@ -8,16 +8,22 @@ from typing import Any, Protocol
 import msgspec
 
 from runtime import texts
-from runtime.api.preview import Previews
+from runtime.api.preview import MOST_PREVIEWS, TOKEN_SECONDS, Previews
 from runtime.api.roles import Role
 from runtime.api.shapes import (
     CertificateWanted,
     Described,
+    DocumentProgress,
+    DocumentWanted,
     Guidance,
     Nothing,
     OfDevice,
     OfSession,
+    PageShown,
+    PageWanted,
+    PdfWanted,
     PreviewOpened,
+    PreviewWanted,
     SessionOpened,
     Subscribed,
     TerminalStatus,
@@ -27,11 +33,16 @@ from runtime.audit import Audit
 from runtime.peripherals import Peripherals
 from runtime.seams import HostPower
 from runtime.services.certificate import CertificateResult, CertificateService
+from runtime.services.document import DocumentResult, DocumentService, PageResult
 from runtime.services.identity import IdentityResult, IdentityService
-from runtime.session import Owner, SessionEnded, SessionError, Sessions
+from runtime.services.steps import Result
+from runtime.session import Owner, Session, SessionEnded, SessionError, Sessions
 from runtime.state import Change, StateBoard, Subscription
 from runtime.supervisor import error_code
 from runtime.tickets import Ticket, TicketList, Tickets
+from vision.page_report import Progress
+from vision.process import FINISH_SECONDS, PAGE_SECONDS
+from vision.verifier import ProgressListener
 
 POWER_SECONDS = 15.0
 """What the host may take to accept the order to power off."""
@@ -60,6 +71,7 @@ class Terminal:
     sessions: Sessions
     identity: IdentityService
     certificate: CertificateService
+    document: DocumentService
     previews: Previews
     power: HostPower
     audit: Audit
@@ -95,6 +107,33 @@ async def _certificate(terminal: Terminal, caller: Caller, params: CertificateWa
     return await terminal.certificate.request(session, params.certificate)
 
 
+def _progress(caller: Caller, session: Session) -> ProgressListener:
+    def tell(progress: Progress) -> None:
+        told = DocumentProgress(session.id, progress.step, progress.page, progress.pages)
+        caller.notify("session.progress", told)
+
+    return tell
+
+
+async def _begin_document(terminal: Terminal, caller: Caller, params: DocumentWanted) -> Result:
+    session = terminal.sessions.find(params.session, caller)
+    return await terminal.document.begin(session, paper=params.paper, tone=params.tone, sides=params.sides)
+
+
+async def _add_page(terminal: Terminal, caller: Caller, params: PageWanted) -> PageResult:
+    session = terminal.sessions.find(params.session, caller)
+    return await terminal.document.add(session, _progress(caller, session), retake=params.retake)
+
+
+async def _finish_document(terminal: Terminal, caller: Caller, params: PdfWanted) -> DocumentResult:
+    session = terminal.sessions.find(params.session, caller)
+    return await terminal.document.finish(session, _progress(caller, session), most_bytes=params.most_bytes)
+
+
+async def _discard_document(terminal: Terminal, caller: Caller, params: OfSession) -> Result:
+    return await terminal.document.discard(terminal.sessions.find(params.session, caller))
+
+
 async def _close(terminal: Terminal, caller: Caller, params: OfSession) -> Nothing:
     session = terminal.sessions.find(params.session, caller)
     session.request_end("closed")
@@ -102,9 +141,14 @@ async def _close(terminal: Terminal, caller: Caller, params: OfSession) -> Nothi
     return Nothing()
 
 
-async def _preview(terminal: Terminal, caller: Caller, params: OfSession) -> PreviewOpened:
+async def _preview(terminal: Terminal, caller: Caller, params: PreviewWanted) -> PreviewOpened:
     session = terminal.sessions.find(params.session, caller)
-    return PreviewOpened(terminal.previews.issue(session), terminal.preview_socket)
+    return PreviewOpened(terminal.previews.issue(session, params.camera), terminal.preview_socket)
+
+
+async def _preview_page(terminal: Terminal, caller: Caller, params: PageShown) -> PreviewOpened:
+    session = terminal.sessions.find(params.session, caller)
+    return PreviewOpened(terminal.previews.issue_page(session, params.page), terminal.preview_socket)
 
 
 async def _power_off(terminal: Terminal, caller: Caller, _params: Nothing) -> Nothing:
@@ -206,6 +250,43 @@ METHODS = (
         "Obtain a certificate for the verified citizen and print it.",
     ),
     Method(
+        "session.begin_document",
+        Role.UI,
+        DocumentWanted,
+        Result,
+        _begin_document,
+        "Begin to scan a document, in place of the one before, and turn the document camera on. The document lives in "
+        "the vision process until `session.discard_document` or the session's end; when that process dies it is gone, "
+        "and the next call is refused with `document.not_begun`.",
+    ),
+    Method(
+        "session.add_page",
+        Role.UI,
+        PageWanted,
+        PageResult,
+        _add_page,
+        "Scan what lies before the document camera as the next page, or again as page `retake`: found, flattened, "
+        f"judged and turned upright, within {PAGE_SECONDS:g} s; `session.progress` tells the steps. A page that is not "
+        "good enough is refused with its reason, and nothing changes. A PDF made before is wiped.",
+    ),
+    Method(
+        "session.finish_document",
+        Role.UI,
+        PdfWanted,
+        DocumentResult,
+        _finish_document,
+        f"Make the document's PDF, within {FINISH_SECONDS:g} s; `session.progress` tells the steps. The session holds "
+        "it until it ends, the next page is added or the citizen is verified anew. The pages stay.",
+    ),
+    Method(
+        "session.discard_document",
+        Role.UI,
+        OfSession,
+        Result,
+        _discard_document,
+        "Wipe the document, its pages and its PDF; without a document it does nothing.",
+    ),
+    Method(
         "session.close",
         Role.UI,
         OfSession,
@@ -216,11 +297,21 @@ METHODS = (
     Method(
         "preview.open",
         Role.UI,
-        OfSession,
+        PreviewWanted,
         PreviewOpened,
         _preview,
-        "A one-use token for the preview socket, good for 10 s: connect, send it with a newline, and read frames, each "
-        "a 4-byte big-endian length and a JPEG.",
+        f"A one-use token for the preview socket and one camera, good for {TOKEN_SECONDS:g} s: connect, send it with a "
+        "newline, and read frames, each a 4-byte big-endian length and a JPEG. `camera.missing` without such a camera; "
+        f"`preview.too_many` after {MOST_PREVIEWS} previews in a session.",
+    ),
+    Method(
+        "preview.page",
+        Role.UI,
+        PageShown,
+        PreviewOpened,
+        _preview_page,
+        "A one-use token for the preview socket and one page of the document: connect, send it as for `preview.open`, "
+        "read one frame, at most 1,024 pixels wide, and the end. Without such a page there is no frame.",
     ),
     Method(
         "terminal.power_off",
@@ -270,6 +361,7 @@ NOTICES = (
     Notice("events.change", Change, "A component's state changed."),
     Notice("events.lost", Nothing, "This connection was too slow for the changes: subscribe again."),
     Notice("session.guidance", Guidance, "What the citizen should do now, during session.verify_identity."),
+    Notice("session.progress", DocumentProgress, "A step of session.add_page or session.finish_document begins."),
     Notice("session.ended", SessionEnded, "The session is gone, for whatever reason, and all it held is wiped."),
 )
 """Every notification there is."""

@@ -1,8 +1,13 @@
-"""Camera previews: a one-use token, asked for on the API, opens one stream on a socket of its own (rule 1)."""
+"""Pictures: a one-use token, asked for on the API, opens one stream on a socket of its own (rule 1).
+
+The stream is a camera's preview, or one page of the document that is scanned.
+"""
 
 import asyncio
 import secrets
 import socket
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import structlog
 
@@ -11,7 +16,7 @@ from runtime.api.roles import Role, Roles
 from runtime.audit import Audit
 from runtime.session import Session, SessionState
 from runtime.supervisor import error_code
-from vision.verifier import Verifier
+from vision.verifier import CameraName, Cameras
 
 log = structlog.get_logger(__name__)
 
@@ -22,25 +27,62 @@ GREETING_SECONDS = 2.0
 ACCEPT_PAUSE_SECONDS = 0.2
 """After an accept that failed (no descriptors left), so that the failure is not a busy loop."""
 MOST_CONNECTIONS = 8
+MOST_PREVIEWS = 16
+"""Previews handed over in one session: a few for each thing a citizen does, and no more open ones than that."""
 _LONGEST_TOKEN = 64
+
+
+class PreviewError(Exception):
+    """There is no such preview: `camera.missing`, `preview.too_many`."""
+
+    retry = False
+
+    def __init__(self, code: str, message: str, *, advice: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.advice = advice
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    text: str
+    session: Session
+    shows: CameraName | int
+    until: float
 
 
 class Previews:
     """The tokens that are out, at most one, and the door where they are shown."""
 
-    def __init__(self, verifier: Verifier, roles: Roles, audit: Audit) -> None:
-        self._verifier = verifier
+    def __init__(self, cameras: Cameras, names: Collection[CameraName], roles: Roles, audit: Audit) -> None:
+        self._cameras = cameras
+        self._names = frozenset(names)
         self._roles = roles
         self._audit = audit
         self._refused: set[int] = set()
-        self._token: tuple[str, Session, float] | None = None
+        self._token: _Token | None = None
+        self._served: Session | None = None
+        self._count = 0
         self._greeting = asyncio.Semaphore(MOST_CONNECTIONS)
 
-    def issue(self, session: Session) -> str:
-        """Return a new token for a session; an older one is void."""
-        token = secrets.token_urlsafe(24)
-        self._token = (token, session, asyncio.get_running_loop().time() + TOKEN_SECONDS)
-        return token
+    def issue(self, session: Session, camera: CameraName) -> str:
+        """Return a new token for a session and a camera; an older one is void. Raises PreviewError."""
+        if camera not in self._names:
+            advice = f"set `vision.{camera}_camera`"
+            raise PreviewError("camera.missing", f"this terminal has no {camera} camera", advice=advice)
+        if self._served is session and self._count >= MOST_PREVIEWS:
+            advice = "keep a preview open instead of opening it again"
+            raise PreviewError("preview.too_many", f"{MOST_PREVIEWS} previews were opened", advice=advice)
+        return self._out(session, camera)
+
+    def issue_page(self, session: Session, page: int) -> str:
+        """Return a new token for a page of the session's document; an older one is void."""
+        return self._out(session, page)
+
+    def _out(self, session: Session, shows: CameraName | int) -> str:
+        until = asyncio.get_running_loop().time() + TOKEN_SECONDS
+        self._token = _Token(secrets.token_urlsafe(24), session, shows, until)
+        return self._token.text
 
     async def serve(self, listener: PreviewListener) -> None:
         """Accept connections until cancelled; each says its token and a newline, then gets frames or is closed."""
@@ -59,11 +101,14 @@ class Previews:
         """Hand the socket over to the vision process when its token is right; close it otherwise."""
         try:
             async with asyncio.timeout(GREETING_SECONDS):
-                if self._roles.of(uid) is not Role.UI or not self._redeem(await _first_line(client)):
+                shows = self._redeem(await _first_line(client)) if self._roles.of(uid) is Role.UI else None
+                if shows is None:
                     client.close()
                     await self._refuse(uid)
+                elif isinstance(shows, int):
+                    await self._cameras.show_page(client, shows)
                 else:
-                    await self._verifier.preview(client)
+                    await self._cameras.preview(client, shows)
         except Exception as error:  # noqa: BLE001 - a supervised boundary: a preview that fails is closed, no more
             client.close()
             log.warning("preview_failed", code=error_code(error))
@@ -80,15 +125,19 @@ class Previews:
             log.warning("preview_refused", uid=uid)
             await self._audit.note("preview_refused", actor=f"uid {uid}")
 
-    def _redeem(self, said: bytes) -> bool:
-        """Use up the token that is out; whether it was this one, in time, for a session that still lives."""
-        issued, self._token = self._token, None
-        if issued is None:
-            return False
-        token, session, until = issued
-        right = secrets.compare_digest(token.encode(), said)
-        lives = session.state in (SessionState.OPEN, SessionState.VERIFIED)
-        return right and lives and asyncio.get_running_loop().time() <= until
+    def _redeem(self, said: bytes) -> CameraName | int | None:
+        """Use up the token that is out; return what it shows if it was this one, in time, for a session that lives."""
+        token, self._token = self._token, None
+        if token is None:
+            return None
+        right = secrets.compare_digest(token.text.encode(), said)
+        lives = token.session.state in (SessionState.OPEN, SessionState.VERIFIED)
+        if not right or not lives or asyncio.get_running_loop().time() > token.until:
+            return None
+        if isinstance(token.shows, str):
+            self._count = self._count + 1 if self._served is token.session else 1
+            self._served = token.session
+        return token.shows
 
 
 async def _first_line(client: socket.socket) -> bytes:

@@ -8,8 +8,9 @@ import msgspec
 from runtime import texts
 from runtime.api import rpc, server
 from runtime.api.methods import METHODS, NOTICES
-from runtime.api.preview import TOKEN_SECONDS
-from runtime.services.identity import FaceEvidence
+from runtime.api.preview import MOST_PREVIEWS, TOKEN_SECONDS
+from runtime.services.document import ScannedPage
+from runtime.services.identity import FaceChecked
 from runtime.services.steps import Step
 from runtime.state import Component
 
@@ -63,9 +64,26 @@ _ERRORS = f"""\
 | {rpc.APPLICATION_ERROR} | `session.unknown` | no such session on this connection |
 | {rpc.APPLICATION_ERROR} | `session.not_verified` | the citizen is not verified yet |
 | {rpc.APPLICATION_ERROR} | `session.ended` | the session ended while this was under way |
+| {rpc.APPLICATION_ERROR} | `camera.missing` | the terminal has no such camera |
+| {rpc.APPLICATION_ERROR} | `preview.too_many` | {MOST_PREVIEWS} previews were opened in this session |
 | {rpc.APPLICATION_ERROR} | any other | the code of what failed, as `power.refused` or `journal.write_failed` |
 """
 
+
+_DOCUMENTS = """\
+## Documents
+
+`session.begin_document`, then for each page `session.add_page` while `preview.open` of the document camera shows the
+desk, and `preview.page` to look at what became of it; then `session.finish_document`.
+
+A page is told of in numbers: `number` counts from 1, `sheet` and `side` say where it belongs; `width` and `height` are
+pixels of the page at 200 dpi, `captured_dpi` is what the camera gave; `corners` are pixels of its picture, clockwise;
+`turns` are the quarter turns clockwise that made it upright, null when its print did not say. `glare` is a share of the
+page, `blurred` of its printed cells; `sharpness` is about 2 for print in focus, `paper` the paper's grey level,
+`printed` the share of cells with print; `blank` tells a page without print. `session.progress` has the steps `find`,
+`judge`, `turn` and `done` of a page, `compress` and `assemble` of the PDF. [documents.md](documents.md) says what pages
+are refused for.
+"""
 
 _AUDIT = """\
 ## Audit log
@@ -79,6 +97,7 @@ random name, not the id that opens it; `transaction` is the one of the supervisi
 | `daemon_started`, `daemon_stopped` | `version`, `boot_id`, `rig` (0 or 1) |
 | `session_opened` | `session` |
 | `identity_checked` | `session`, `transaction`, `outcome`, `code` |
+| `document_begun`, `page_added`, `document_finished`, `document_discarded` | the same |
 | `certificate_requested` | `session`, `transaction`, `outcome`, `code`, `certificate`, `number`, `paper` |
 | `session_ended` | `session`, `reason`: `closed`, `idle`, `too_long`, `client_lost` or `shutdown` |
 | `power_off_ordered`, `power_off_failed` | `code` of the failure |
@@ -102,11 +121,12 @@ def reference() -> str:
         parts += [f"### `{notice.name}`\n", f"{notice.description}\n"]
         parts += [_table(notice.params)] if msgspec.structs.fields(notice.params) else []
     parts.append("## Shared types\n")
-    for kind in (Component, Step, FaceEvidence):
+    for kind in (Component, Step, FaceChecked, ScannedPage):
         parts += [f"### {kind.__name__}\n", f"{_first_line(kind)}\n", _table(kind)]
     preview = f"connects, sends the token and a newline within {TOKEN_SECONDS:g} s of `preview.open`, and reads frames"
     parts += ["## Previews\n", f"On `api.preview_socket` a client of the role `ui` {preview}:"]
-    parts += ["each a 4-byte big-endian length and a JPEG, the newest only, until the session ends.\n", _ERRORS, _AUDIT]
+    parts += ["each a 4-byte big-endian length and a JPEG, the newest only, until the session ends; of a page one."]
+    parts += ["", _DOCUMENTS, _ERRORS, _AUDIT]
     parts += ["## Codes and texts\n", "| code | text | English |\n| --- | --- | --- |"]
     parts += [f"| `{code}` | {texts.text(code).zh} | {texts.text(code).en} |" for code in sorted(texts.codes())]
     return "\n".join(parts) + "\n"

@@ -7,8 +7,12 @@ from msgspec import Meta
 
 from runtime.state import Component
 from runtime.tickets import Step
+from vision.page_report import MOST_BYTES, MOST_PAGES, PaperName, Sides, Tone
+from vision.page_report import Step as ScanStep
+from vision.verifier import CameraName
 
 SessionId = Annotated[str, Meta(max_length=64, description="What session.open returned.")]
+PageNumber = Annotated[int, Meta(ge=1, le=MOST_PAGES, description="A page of the document, the first is 1.")]
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,6 +23,47 @@ class OfSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Names the caller's session."""
 
     session: SessionId
+
+
+class PreviewWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names the caller's session and a camera."""
+
+    session: SessionId
+    camera: Annotated[CameraName, Meta(description="Which camera: the one that sees the citizen, or the document.")] = (
+        "face"
+    )
+
+
+class PageShown(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names the caller's session and a page of its document."""
+
+    session: SessionId
+    page: PageNumber
+
+
+class DocumentWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names the caller's session and says what is scanned."""
+
+    session: SessionId
+    paper: Annotated[PaperName, Meta(description="Its format; of a `card` both sides come on one A4 page.")] = "a4"
+    tone: Annotated[Tone, Meta(description="Black and white takes least room.")] = "colour"
+    sides: Annotated[Sides, Meta(description="2 when sheets are turned over; a card has 2.")] = 1
+
+
+class PageWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names the caller's session, and the page that is taken again, the next one when left out."""
+
+    session: SessionId
+    retake: PageNumber | None = None
+
+
+class PdfWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names the caller's session, and how long the PDF may be."""
+
+    session: SessionId
+    most_bytes: Annotated[
+        int, Meta(ge=10_000, le=MOST_BYTES, description="Its quality is stepped down until it fits.")
+    ] = 4 * 2**20
 
 
 class CertificateWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +126,15 @@ class Guidance(msgspec.Struct, frozen=True):
     session: str
     code: str
     text: str
+
+
+class DocumentProgress(msgspec.Struct, frozen=True):
+    """Notification `session.progress`: what is being done to which page, of how many."""
+
+    session: str
+    step: ScanStep
+    page: int
+    pages: int
 
 
 class Described(msgspec.Struct, frozen=True):

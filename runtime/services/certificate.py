@@ -8,7 +8,7 @@ from typing import Literal, Protocol, cast
 import structlog
 
 from devices.errors import DeviceError
-from devices.printer.job import Item, Job, JobResult, Picture, Qr, Text
+from devices.printer.job import Item, Job, JobResult, Picture, Qr, Text, length_dots, longest_seconds, millimetres
 from devices.printer.protocol import Align
 from runtime import texts
 from runtime.audit import Audit
@@ -34,8 +34,10 @@ log = structlog.get_logger(__name__)
 
 RASTERISE_SECONDS = 7.0
 """The verifier keeps its own deadline of 5 s; this much later its silence is an answer."""
-PRINT_SECONDS = 180.0
-"""The driver ends a job by itself before this, whatever its length."""
+AROUND_PRINT_SECONDS = 45.0
+"""What a driver may need before a job's first byte and after its end, beside the time that the job may take."""
+SLOWEST_BYTES_PER_SECOND = 960.0
+"""A line of 9,600 bit/s, the slowest that the configuration takes: a page needs a minute there."""
 MAX_PAGES = 4
 """No certificate is longer; a longer one would empty the roll."""
 PRINT = "print"
@@ -65,6 +67,8 @@ class CertificateResult(Result, frozen=True, kw_only=True):
     paper: Paper
     certificate: str
     number: str | None = None
+    millimetres_per_second: float | None = None
+    """The speed of the paper (T4), when it is known to be printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,7 @@ class CertificateService:
             transaction = Transaction(self.journal, self.origin)
             number: str | None = None
             paper: Paper = "not_printed"
+            speed: float | None = None
             refused: Refused | None = None
             outcome: Outcome = "unknown"
             code: str | None = INTERRUPTED
@@ -109,16 +114,22 @@ class CertificateService:
                 certificate = await self._obtain(transaction, session, name)
                 number = certificate.number
                 paper = "unknown"  # until the printer says, also when the session ends meanwhile
-                paper = await self._print(transaction, certificate)
+                paper, speed = await self._print(transaction, certificate)
                 outcome, code = "done", None
             except Refused as reason:
                 refused, paper = reason, "not_printed"
                 outcome, code = "refused", reason.code
             finally:
-                about = {"session": session.reference, "transaction": transaction.id, "outcome": outcome, "code": code}
+                about: dict[str, str | int | None] = {
+                    "session": session.reference,
+                    "transaction": transaction.id,
+                    "outcome": outcome,
+                    "code": code,
+                }
                 about |= {"certificate": name, "number": number, "paper": paper}
+                about["millimetres_per_second"] = None if speed is None else round(speed)
                 await self.audit.note("certificate_requested", actor=session.actor, details=about)
-            return _result(transaction, name, number, paper, refused)
+            return _result(transaction, name, number, paper, refused, speed=speed)
 
     async def _obtain(self, transaction: Transaction, session: Session, name: str) -> _Certificate:
         """Ask, check and rasterise; the PDF's bytes end with this call's frames."""
@@ -163,20 +174,24 @@ class CertificateService:
         except TransportError:
             raise Refused("certificate.seal_invalid", "the issuer's seal does not verify", retry=True) from None
 
-    async def _print(self, transaction: Transaction, certificate: _Certificate) -> Literal["printed", "unknown"]:
-        """Print under an intent (rule 2); raise Refused when it is sure that nothing was printed."""
+    async def _print(
+        self, transaction: Transaction, certificate: _Certificate
+    ) -> tuple[Literal["printed", "unknown"], float | None]:
+        """Print under an intent (rule 2), and return the speed too; raise Refused when surely nothing was printed."""
         try:
             intent = await self.journal.open_intent(PRINT, transaction.id)
         except JournalError as error:
             raise Refused(error.code, str(error), retry=error.retry) from None
         began = transaction.seconds
+        speed: float | None = None
         outcome: Outcome = "unknown"
         code: str | None = INTERRUPTED
         retry = True
         try:
-            async with asyncio.timeout(PRINT_SECONDS):
-                result = await self.printer.print_job(_job(certificate))
+            async with asyncio.timeout(self._longest_seconds(job := _job(certificate))):
+                result = await self.printer.print_job(job)
             outcome, code = _OUTCOMES[result.outcome], result.code
+            speed = result.millimetres_per_second and round(result.millimetres_per_second, 1)
         except TimeoutError:
             code = "printer.no_answer"
         except DeviceError as error:
@@ -186,7 +201,12 @@ class CertificateService:
             await self._settle(intent, told)
         if outcome == "refused":
             raise Refused(code or "printer.not_printed", "nothing was printed", retry=retry)
-        return "printed" if outcome == "done" else "unknown"
+        return ("printed", speed) if outcome == "done" else ("unknown", None)
+
+    def _longest_seconds(self, job: Job) -> float:
+        """Return within what the driver ends a job by itself; raise DeviceError when the job is none."""
+        length = millimetres(length_dots(job, self.width_dots), self.dots_per_inch)
+        return AROUND_PRINT_SECONDS + longest_seconds(job, length, SLOWEST_BYTES_PER_SECOND)
 
     async def _settle(self, intent: Intent, told: SupervisionEvent) -> None:
         """Journal what became of the paper. When that fails the citizen is still told the truth of the paper;
@@ -221,6 +241,8 @@ def _result(
     number: str | None,
     paper: Paper,
     refused: Refused | None,
+    *,
+    speed: float | None,
 ) -> CertificateResult:
     code = refused.code if refused is not None else None
     if refused is None and paper == "unknown":
@@ -235,6 +257,7 @@ def _result(
         paper=paper,
         certificate=certificate,
         number=number,
+        millimetres_per_second=speed,
     )
 
 

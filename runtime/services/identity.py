@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -10,8 +10,10 @@ from devices.idcard.record import CardRecord
 from runtime import texts
 from runtime.audit import Audit
 from runtime.journal import Journal, Outcome
+from runtime.messages import FaceEvidence
 from runtime.services.steps import INTERRUPTED, Origin, Refused, Result, Transaction
 from runtime.session import Session, SessionState
+from vision.attack.result import LayerResult
 from vision.verifier import Verification, Verifier
 
 READ_SECONDS = 5.0
@@ -30,14 +32,9 @@ class CardReader(Protocol):
         """Wait for a card and read it; raises DeviceError."""
 
 
-class FaceEvidence(msgspec.Struct, frozen=True):
-    """What a decision rests on; nothing biometric, and a threshold only as the point it was measured at (L22)."""
+class FaceChecked(FaceEvidence, frozen=True):
+    """The evidence of a face decision, and where the time went; `stages` are seconds of computing."""
 
-    decision: Literal["match", "no_match"]
-    operating_point: str
-    frames: int
-    model: str
-    presentation_attack: str
     seconds: float
     stages: dict[str, float]
 
@@ -47,7 +44,7 @@ class IdentityResult(Result, frozen=True, kw_only=True):
 
     name: str | None = None
     id_number: str | None = None
-    face: FaceEvidence | None = None
+    face: FaceChecked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class IdentityService:
     audit: Audit
     origin: Origin
     card_wait_seconds: float
-    check_seconds: float
+    verify_seconds: float
 
     async def verify(self, session: Session, guide: Guide) -> IdentityResult:
         """Do the check; a verified session then holds the card's text, any other outcome leaves it empty.
@@ -75,9 +72,12 @@ class IdentityService:
             code: str | None = INTERRUPTED
             try:
                 record = await self._read(transaction, session, guide)
-                deadline = self.check_seconds + FENCE_SECONDS
-                async with transaction.step("verify_face", deadline_seconds=deadline, no_answer="vision.no_answer"):
+                deadline = self.verify_seconds + FENCE_SECONDS
+                async with transaction.step(
+                    "verify_face", deadline_seconds=deadline, no_answer="vision.no_answer"
+                ) as found:
                     verification = await self._compare(record, guide)
+                    found.face = _evidence(verification)
                     _decide(verification)
                 session.verified()
                 outcome, code = "done", None
@@ -102,7 +102,7 @@ class IdentityService:
     async def _compare(self, record: CardRecord, guide: Guide) -> Verification:
         try:
             with record.photo.view() as photo:
-                return await self.verifier.verify(photo, guide, deadline_seconds=self.check_seconds)
+                return await self.verifier.verify(photo, guide, deadline_seconds=self.verify_seconds)
         finally:
             record.photo.wipe()
 
@@ -131,7 +131,13 @@ def _result(
         seconds=transaction.seconds,
         name=record.name.masked() if record is not None else None,
         id_number=record.id_number.masked() if record is not None else None,
-        face=_evidence(verification) if verification is not None else None,
+        face=_checked(verification) if verification is not None else None,
+    )
+
+
+def _checked(verification: Verification) -> FaceChecked:
+    return FaceChecked(
+        **msgspec.structs.asdict(_evidence(verification)), seconds=verification.seconds, stages=verification.stages
     )
 
 
@@ -139,9 +145,14 @@ def _evidence(verification: Verification) -> FaceEvidence:
     return FaceEvidence(
         decision=verification.outcome,
         operating_point=verification.operating_point,
+        threshold=verification.threshold,
+        bound=verification.bound,
         frames=verification.frames,
         model=verification.model,
         presentation_attack=verification.presentation_attack,
-        seconds=verification.seconds,
-        stages=verification.stages,
+        layers={layer.layer: _said(layer) for layer in verification.layers},
     )
+
+
+def _said(layer: LayerResult) -> str:
+    return f"{layer.outcome}: {layer.reason}" if layer.reason is not None else layer.outcome

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from runtime.journal import Journal, JournalError, Outcome
-from runtime.messages import SupervisionEvent
+from runtime.messages import FaceEvidence, SupervisionEvent
 from runtime.supervisor import error_code
 
 log = structlog.get_logger(__name__)
@@ -50,6 +50,13 @@ class Refused(Exception):
         self.advice = "tell the citizen the text of the code"
 
 
+@dataclass(slots=True)
+class Found:
+    """What a step found out, for its event."""
+
+    face: FaceEvidence | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Which daemon an event comes from, and its wall clock."""
@@ -75,17 +82,18 @@ class Transaction:
         return round(asyncio.get_running_loop().time() - self._began, 6)
 
     @asynccontextmanager
-    async def step(self, name: str, *, deadline_seconds: float, no_answer: str) -> AsyncIterator[None]:
-        """Do one step and journal its event, whatever happens.
+    async def step(self, name: str, *, deadline_seconds: float, no_answer: str) -> AsyncIterator[Found]:
+        """Do one step and journal its event, whatever happens, with what was found until then.
 
         An expected error becomes Refused with its code; the deadline becomes Refused with the code `no_answer`.
         """
         started = asyncio.get_running_loop().time()
         outcome: Outcome = "unknown"
         code: str | None = INTERRUPTED
+        found = Found()
         try:
             async with asyncio.timeout(deadline_seconds):
-                yield
+                yield found
             outcome, code = "done", None
         except Exception as error:
             timed_out = isinstance(error, TimeoutError)
@@ -97,7 +105,7 @@ class Transaction:
             raise Refused(code, str(error), retry=retry) from None
         finally:
             event = self.event(name, outcome, code, asyncio.get_running_loop().time() - started)
-            await self._record(event)
+            await self._record(msgspec.structs.replace(event, face=found.face))
 
     def event(self, step: str, outcome: Outcome, code: str | None, seconds: float) -> SupervisionEvent:
         """Note a step of this operation and return its event, for a journal entry of the caller's own."""

@@ -18,7 +18,7 @@ class Interpreter:
     """Reads ESC/POS; total on any bytes.
 
     What is to be printed is left in `output`, one row a time, None for a cut. Questions and settings that are not
-    about paper (`1B 40`, `1D 61`, `1D 72`, `1B 76`, `1D 49`) go to `on_query` with their prefix and argument.
+    about paper (`1B 40`, `1D 61`, `1D 72`, `1B 76`, `1D 49`, `1D 65`) go to `on_query` with their prefix and argument.
     """
 
     def __init__(self, width_dots: int, font: Path | None, on_query: Callable[[bytes, int], None]) -> None:
@@ -50,6 +50,7 @@ class Interpreter:
             b"\x1dV": self._cut,
             b"\x1dv": self._begin_raster,
             b"\x1d(": self._extended,
+            b"\x1de": self._present,
         }
         self.reset()
         self.clear()
@@ -121,6 +122,14 @@ class Interpreter:
             self._feed(buffer[3])
         self.output.append(None)
         return 4 if buffer[2] in (0x41, 0x42) else 3
+
+    def _present(self, buffer: bytearray) -> int:
+        """Read GS e n [m]: the presenter's commands; only 3 has an argument."""
+        size = 4 if len(buffer) > 2 and buffer[2] == 0x03 else 3
+        if len(buffer) < size:
+            return 0
+        self._on_query(b"\x1de", buffer[2])
+        return size
 
     def _begin_raster(self, buffer: bytearray) -> int:
         if len(buffer) < 8:

@@ -26,6 +26,8 @@ from sim.wire import Verbs
 
 SAM_ID = bytes.fromhex("05 00 01 00 65 9E 33 01 87 D6 12 00 B1 68 DE 3A")
 """05.01-20160101-0001234567-0987654321, the example of protocols 1.4."""
+OTHER_SAM_ID = SAM_ID[:-1] + bytes([SAM_ID[-1] ^ 1])
+"""Of another reader of the same make."""
 MANAGEMENT = bytes(range(1, MANAGEMENT_BYTES + 1))
 _NO_FACE = b"WLf\0".ljust(PHOTO_BYTES, b"\0")
 """The photo block of protocols 1.5, which shows nobody."""
@@ -56,6 +58,7 @@ class VirtualIdCardReader:
         self._found = self._selected = self._finished = False
         self._leaving = self._hanging = False
         self._old = False
+        self._other = False
 
     @property
     def verbs(self) -> Verbs:
@@ -71,6 +74,7 @@ class VirtualIdCardReader:
             "bad_check_digit": self.bad_check_digit,
             "authorise": self.authorise,
             "old_firmware": self.old_firmware,
+            "exchange": self.exchange,
         }
 
     def place_card(
@@ -150,6 +154,10 @@ class VirtualIdCardReader:
         """Let the reader know neither newest address, management record nor fingerprints, or know them again."""
         self._old = old
 
+    def exchange(self) -> None:
+        """Put another reader of the same make in its place, or the first one back; unplug it before, plug it after."""
+        self._other = not self._other
+
     def feed(self, data: bytes) -> bytes:
         """Take the terminal's bytes and return the replies."""
         return b"".join(map(self._reply, self._decoder.feed(data)))
@@ -183,7 +191,7 @@ class VirtualIdCardReader:
             case Command.STATUS:
                 return encode_reply(Status.OK)
             case Command.SAM_ID:
-                return encode_reply(Status.OK, SAM_ID)
+                return encode_reply(Status.OK, OTHER_SAM_ID if self._other else SAM_ID)
             case Command.RESET:
                 return self._reset()
             case Command.FIND:

@@ -77,6 +77,8 @@ class VirtualNutServer:
                 answer = self._problem(name) or encode_listing(NAME, self.variables)
             case ("GET", "VAR", name, variable):
                 answer = self._problem(name) or self._get(variable)
+            case ("GET", "DESC", name, variable):
+                answer = self._problem(name) or ("DESC", NAME, variable, "Description unavailable")
             case ("LOGIN", name):
                 answer = self._problem(name, login=True) or ("OK",)
             case ("SET", "VAR", name, variable, value):

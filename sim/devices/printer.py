@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from devices.printer.protocol import XOFF, XON, Condition
+from devices.printer.decoder import XOFF, XON
+from devices.printer.protocol import Condition
 from sim.devices.escpos import Interpreter
 from sim.devices.paper import Paper, millimetres
 from sim.wire import Verbs
@@ -28,17 +29,31 @@ class VirtualPrinter:
     """A receipt printer without I/O and without a clock; it prints at once, `Paper.seconds_at` says how long it takes.
 
     Each piece with something on it goes to `on_paper` and to `papers` (the last 64); blank pieces are counted in
-    `scraps`. After a verb, `feed(b"")` returns what the printer says by itself. `font` is a font file with Chinese
-    glyphs; without it captions are drawn with Pillow's own font.
+    `scraps`. After a verb, `feed(b"")` returns what the printer says by itself. With a `presenter` (GS e) each piece
+    waits inside after its cut; `outlet` is what is held out, `retracted` what was taken back. `font` is a font file
+    with Chinese glyphs; without it captions are drawn with Pillow's own font.
     """
 
     def __init__(
-        self, *, width_dots: int = 576, font: Path | None = None, on_paper: Callable[[Paper], None] | None = None
+        self,
+        *,
+        width_dots: int = 576,
+        font: Path | None = None,
+        on_paper: Callable[[Paper], None] | None = None,
+        serial_number: str | None = "VIRTUAL",
+        presenter: bool = False,
     ) -> None:
         self.width_dots = width_dots
         self.condition = Condition.idle()
         self.papers: deque[Paper] = deque(maxlen=_PIECES_KEPT)
         self.scraps = 0
+        self.outlet: Paper | None = None
+        self.retracted: deque[Paper] = deque(maxlen=_PIECES_KEPT)
+        self._serial_number = serial_number
+        self._presenter = presenter
+        self._inside: Paper | None = None
+        self._presenter_jammed = False
+        self._off = False
         self._on_paper = on_paper
         self._interpreter = Interpreter(width_dots, font, self._answer)
         self._buffer = bytearray()
@@ -63,6 +78,10 @@ class VirtualPrinter:
             "head_hot": self.head_hot,
             "heal": self.heal,
             "silent": self.silent,
+            "power_off": self.power_off,
+            "power_on": self.power_on,
+            "take_receipt": self.take_receipt,
+            "presenter_jam": self.presenter_jam,
         }
 
     @property
@@ -100,7 +119,7 @@ class VirtualPrinter:
 
     def heal(self) -> None:
         """End all faults, and the silence."""
-        self._mute = False
+        self._mute = self._presenter_jammed = False
         self._stop = None
         self._change(near_end=False, **dict.fromkeys(_CAUSES, False))
 
@@ -108,8 +127,32 @@ class VirtualPrinter:
         """Stop answering, and go on printing: the line back to the terminal is broken."""
         self._mute = True
 
+    def power_off(self) -> None:
+        """Switch the printer off: what it held is forgotten, what is printed hangs out."""
+        self._off = True
+        self._buffer.clear()
+        self._interpreter.clear()
+        self._interpreter.reset()
+        self._tail = b""
+        self._automatic = self._stopped = False
+        self._say.clear()
+
+    def power_on(self) -> None:
+        """Switch it on again: it hears what comes from now on, from the middle of a command on."""
+        self._off = False
+
+    def take_receipt(self) -> None:
+        """Take what is held out."""
+        self.outlet = None
+
+    def presenter_jam(self) -> None:
+        """Jam the presenter until `heal`: nothing is held out or taken back any more."""
+        self._presenter_jammed = True
+
     def feed(self, data: bytes) -> bytes:
         """Take the terminal's bytes and return what the printer says; any bytes will do."""
+        if self._off:
+            return b""
         taken = 0
         for found in _REAL_TIME.finditer(seen := self._tail + data):
             upto = found.end() - len(self._tail)
@@ -192,14 +235,37 @@ class VirtualPrinter:
             if self._automatic:
                 self._say += self.condition.automatic()
         elif command == b"\x1dI":
-            self._say += bytes((argument,)) if argument <= 3 else b"\x5fVIRTUAL\x00"
+            self._identify(argument)
+        elif command == b"\x1de":
+            self._move_receipt(argument)
         elif argument in (1, 0x31):
             self._say.append(0x0C * bool(self.condition.paper_end) | 0x03 * bool(self.condition.near_end))
         else:
             self._say.append(0)
 
+    def _identify(self, n: int) -> None:
+        if n <= 3:
+            self._say.append(n)
+        elif n != 0x44:
+            self._say += b"\x5fRIG\x00"
+        elif self._serial_number is not None:
+            self._say += b"\x5f%s\x00" % self._serial_number.encode("ascii")
+
+    def _move_receipt(self, n: int) -> None:
+        """Do GS e 2 (take back), 3 (hold out) or 6 (tell)."""
+        if not self._presenter:
+            return
+        if n == 0x06:
+            self._say.append(0x08 * (self.outlet is not None) | 0x80 * self._presenter_jammed)
+        elif not self._presenter_jammed and n == 0x03:
+            self.outlet, self._inside = self._inside or self.outlet, None
+        elif not self._presenter_jammed and n == 0x02:
+            self.retracted.extend(paper for paper in (self.outlet, self._inside) if paper and not paper.blank)
+            self.outlet = self._inside = None
+
     def _drop(self) -> None:
         paper = self.hanging
+        self._inside = paper
         self._hanging.clear()
         if paper.blank:
             self.scraps += 1

@@ -114,6 +114,25 @@ def on_virtual_time(story: Callable[..., Coroutine[Any, Any, None]]) -> Callable
     return test
 
 
+def at_step(step: int, do: Callable[[], object]) -> Callable[[], int]:
+    """Do something at the loop's `step`th turn from now: each turn is a moment between two awaits of some task.
+
+    Returns what tells how many turns there were.
+    """
+    loop: Any = asyncio.get_running_loop()
+    turn, turns = loop._run_once, 0
+
+    def count() -> None:
+        nonlocal turns
+        turns += 1
+        if turns == step:
+            do()
+        turn()
+
+    loop._run_once = count
+    return lambda: turns
+
+
 def fault_at(rig: Rig, request: bytes, kind: Fault, *, nth: int = 0) -> Callable[[], bool]:
     """Let a reply that follows `request` suffer `kind`: the first (its ACK), or the `nth` after it.
 

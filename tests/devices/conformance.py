@@ -80,11 +80,11 @@ class Bed:
         self._open_link = open_link or self._open_memory
         self.driver: Any = case.make_driver(self._open, self._note)
 
-    async def _open(self, port: str, baud: int) -> Link:
+    async def _open(self, port: str, baud: int, *line: Any) -> Link:
         self._baud = self._baud or baud
-        return LossyLink(self, await self._open_link(port, baud), heard=baud == self._baud)
+        return LossyLink(self, await self._open_link(port, baud, *line), heard=baud == self._baud)
 
-    async def _open_memory(self, port: str, baud: int) -> Link:
+    async def _open_memory(self, port: str, baud: int, *_: Any) -> Link:
         return await self._memory("port", baud)
 
     def _note(self, status: DeviceStatus) -> None:

@@ -14,50 +14,28 @@ from devices.errors import DeviceError
 from devices.fingerprint.driver import FingerprintSensor
 from devices.fingerprint.finger import FingerImage, Guidance, MatchResult, Template
 from devices.fingerprint.protocol import START, Command, Pid
-from devices.link import LinkLost
-from devices.status import DeviceState, DeviceStatus
 from sim.devices.fingerprint import VirtualFingerprintSensor
 from sim.memory import MemoryLinks, MemoryPort
 from sim.wire import Fault
+from tests.devices.supervised import Supervised, supervised
 
 SETTINGS = Fingerprint(port="fingerprint")
 BLANK = bytes(512)
 
 
-class Rig:
+class Rig(Supervised):
     """A virtual sensor, its wire, and the driver under a supervisor that restarts it after half a second."""
 
     def __init__(
         self, device: VirtualFingerprintSensor | None = None, settings: Fingerprint = SETTINGS, **wire: Any
     ) -> None:
+        super().__init__()
         self.device = device or VirtualFingerprintSensor()
         self.port = MemoryPort(self.device, **wire)
-        self.statuses: list[DeviceStatus] = []
-        self.ends: list[Exception] = []
         self.guidance: list[str] = []
         self.next_finger: Callable[[], None] | None = None
         self.placing: asyncio.TimerHandle | None = None
-        self.online = asyncio.Event()
-        self.changed = asyncio.Event()
-        self.sensor = FingerprintSensor(settings, MemoryLinks({"fingerprint": self.port}), self.note)
-
-    def note(self, status: DeviceStatus) -> None:
-        self.statuses.append(status)
-        self.changed.set()
-
-    async def supervise(self) -> None:
-        while True:
-            try:
-                await self.sensor.run(self.online.set)
-            except (LinkLost, DeviceError) as end:
-                self.ends.append(end)
-                await asyncio.sleep(0.5)
-
-    async def until(self, state: DeviceState) -> None:
-        async with asyncio.timeout(120):
-            while self.sensor.status.state is not state:
-                self.changed.clear()
-                await self.changed.wait()
+        self.driver = self.sensor = FingerprintSensor(settings, MemoryLinks({"fingerprint": self.port}), self.note)
 
     def guide(self, word: str) -> None:
         """A citizen who does as told, after a second."""
@@ -98,14 +76,8 @@ class Rig:
 @asynccontextmanager
 async def rig_running(*arguments: Any, **wire: Any) -> AsyncIterator[Rig]:
     rig = Rig(*arguments, **wire)
-    task = asyncio.create_task(rig.supervise(), name="supervisor")
-    try:
-        async with asyncio.timeout(60):
-            await rig.online.wait()
+    async with supervised(rig):
         yield rig
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def with_settings(**changes: Any) -> Fingerprint:

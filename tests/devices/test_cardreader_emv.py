@@ -224,6 +224,23 @@ def test_t0_leaves_work_to_the_host() -> None:
     assert chip.asked[3][:4] == chip.asked[2][:4]
 
 
+def test_what_a_chip_said_before_it_broke_off_is_wiped() -> None:
+    """T20: the error that follows keeps nothing of it."""
+    kept: list[object] = []
+
+    async def broken(part: bytes) -> Response:
+        if kept:
+            raise DeviceError("cardreader.chip_failed", "the chip broke off", advice="", retry=True)
+        kept.append(part)
+        return Response(0x6110, bytearray(NUMBER.encode()))
+
+    with pytest.raises(DeviceError) as caught:
+        virtual_time.run(exchange_t0(broken, b"\x00\xb2\x01\x0c\x00"))
+    frames = [entry.frame.f_locals for entry in caught.traceback]
+    assert any("collected" in names for names in frames)
+    assert not any(NUMBER in str(value) for names in frames for value in names.values())
+
+
 def test_a_card_that_never_ends_is_left() -> None:
     async def endless(part: bytes) -> Response:
         return Response(0x6110)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from devices.cardreader.driver import Crt310
 from devices.cardreader.mechanism import Ending
 from devices.cardreader.protocol import Position, Request
 from devices.cardreader.reader import CardReaderDriver
+from devices.driver import SAFE_SECONDS
 from devices.errors import DeviceError
 from devices.link import Link, LinkLost
 from devices.status import DeviceState
@@ -165,6 +167,46 @@ async def test_an_unplugged_reader_hands_back_when_it_is_plugged_in() -> None:
         await pay(rig)
 
 
+@on_virtual_time
+async def test_a_reader_that_is_lost_for_a_moment_while_a_card_is_waited_for() -> None:
+    """The next life has shut the entry: the wait ends at once, and the citizen is asked again."""
+    rig = Rig()
+
+    async def supervise() -> None:
+        while True:
+            with suppress(LinkLost, DeviceError):
+                await rig.reader.run(rig.online.set)
+            await asyncio.sleep(0.02)
+
+    supervisor = asyncio.create_task(supervise(), name="supervisor")
+    await rig.online.wait()
+    waiting = asyncio.create_task(rig.refusal(wait_seconds=60), name="waiting")
+    await rig.until(lambda: rig.device.entry)
+    rig.port.unplug()
+    rig.port.plug()
+    async with asyncio.timeout(1):
+        assert (await waiting).code == "cardreader.card_removed"
+    assert not rig.device.entry
+    supervisor.cancel()
+    await asyncio.gather(supervisor, return_exceptions=True)
+
+
+@on_virtual_time
+async def test_a_reader_that_acknowledges_and_does_nothing_does_not_hold_up_a_shutdown() -> None:
+    """The driver leaves within SAFE_SECONDS, its entry open or not."""
+    rig = Rig()
+    life = asyncio.create_task(rig.reader.run(rig.online.set), name="life")
+    await rig.online.wait()
+    waiting = asyncio.create_task(rig.refusal(wait_seconds=60), name="waiting")
+    await rig.until(lambda: rig.device.entry)
+    rig.device._execute = lambda: b""  # type: ignore[method-assign]
+    start = asyncio.get_running_loop().time()
+    life.cancel()
+    await asyncio.gather(life, return_exceptions=True)
+    assert asyncio.get_running_loop().time() - start <= SAFE_SECONDS
+    assert (await waiting).code == "cardreader.offline"
+
+
 @pytest.mark.parametrize("nth", [0, 1])
 @on_virtual_time
 async def test_unplugged_in_the_middle_of_an_eject(nth: int) -> None:
@@ -214,6 +256,20 @@ async def test_a_card_taken_at_the_last_moment_is_not_told_as_retained() -> None
         rig.device.feed = feed  # type: ignore[method-assign]
         assert await reader.eject() is Ending.TAKEN
         assert not rig.reader.status.details.get("retained")
+
+
+@on_virtual_time
+async def test_a_card_that_could_not_be_retained_is_handed_back() -> None:
+    """T5: the reader takes neither the order nor the question where the card is."""
+    async with rig_running() as rig:
+
+        async def use(reader: CardReaderDriver[Any]) -> None:
+            rig.device.nak_next(times=4 * (wire.RESENDS + 1))
+            await reader.retain()
+
+        assert (await failing(rig, use)).code == "cardreader.garbled"
+        assert rig.at_gate
+        assert not rig.device.bin
 
 
 @on_virtual_time

@@ -101,6 +101,15 @@ def test_tracks_are_split_by_their_records() -> None:
     assert wire.split_tracks(data) == ({2: b"12=34", 3: b"99"}, {1: "parity"})
 
 
+def test_tracks_that_are_refused_are_not_kept_by_the_error() -> None:
+    """T20: records of another number than was asked for."""
+    with pytest.raises(ValueError, match="1 records for 3") as caught:
+        wire.split_tracks(bytearray(wire.join_tracks(0x37, [b"6222021234567894=3012"])))
+    kept = dict(caught.traceback[-1].frame.f_locals)
+    assert b"6222" in kept.pop("data"), "which the caller wipes"
+    assert "6222" not in str(kept)
+
+
 @given(st.binary(max_size=40))
 def test_any_track_data_is_split_or_refused(data: bytes) -> None:
     try:

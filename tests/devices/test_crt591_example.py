@@ -5,7 +5,6 @@ import sys
 import tomllib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -21,6 +20,7 @@ from devices.driver import Damage
 from devices.errors import DeviceError
 from devices.link import LinkLost
 from devices.status import DeviceState
+from runtime import drivers
 from sim.devices.bankcard import NUMBER, BankCard
 from sim.memory import MemoryLinks, MemoryPort
 from sim.wire import Fault, Verbs
@@ -34,14 +34,18 @@ NONE, GATE, INSIDE = b"012"
 
 
 @pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    """The class that the example's entry point names, loaded from its folder as from an installed distribution."""
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The driver as the daemon finds it when the example is installed: by its metadata, beside its folder."""
     project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-    ((name, value),) = project["entry-points"]["govterm.drivers"].items()
-    assert name == "crt591"
+    ((group, names),) = project["entry-points"].items()
+    about = tmp_path_factory.mktemp("site") / "govterm_crt591-0.1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1.0\n")
+    (about / "entry_points.txt").write_text(f"[{group}]\n" + "".join(f"{name} = {names[name]}\n" for name in names))
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(about.parent))
         patch.syspath_prepend(str(EXAMPLE))
-        yield EntryPoint(name, value, "govterm.drivers").load()
+        yield drivers.load("cardreader", "crt591")
     for module in [module for module in sys.modules if module.startswith("govterm_crt591")]:
         del sys.modules[module]
 
@@ -210,6 +214,17 @@ async def test_one_fault_of_the_wire_is_survived(driver: Any, wire: ModuleType, 
             rig.port.faults.add(kind)
             await rig.reader.power(ChipPower.COLD)
         assert rig.peer.place == GATE
+
+
+@on_virtual_time
+async def test_a_reply_that_cannot_be_acknowledged_is_wiped(driver: Any, wire: ModuleType) -> None:
+    """T20."""
+    async with rig_running(driver, wire) as rig:
+        reply = wire.Frame(wire.POSITIVE, 0x51, 0x39, bytearray(NUMBER.encode()))
+        rig.port.unplug()
+        with pytest.raises(DeviceError):
+            await rig.reader._acknowledge(reply)
+        assert not reply.data
 
 
 @on_virtual_time

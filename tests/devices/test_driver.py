@@ -280,7 +280,7 @@ def test_work_is_finished_however_often_its_caller_is_cancelled() -> None:
 
 def test_a_flapping_device_says_the_same_once_a_minute() -> None:
     """L9: what was held back is counted in the next line; another state is told at once."""
-    online, offline = DeviceStatus(DeviceState.ONLINE), DeviceStatus(DeviceState.OFFLINE, "simple.offline")
+    online, offline = DeviceStatus(DeviceState.ONLINE), DeviceStatus(DeviceState.OFFLINE, "simple.stale")
     power_off = DeviceStatus(DeviceState.POWER_OFF)
 
     async def story() -> None:

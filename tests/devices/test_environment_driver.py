@@ -18,8 +18,8 @@ from devices.status import DeviceState, DeviceStatus
 from sim.devices.environment import VirtualEnvironmentUnit
 from sim.pty import PtyHost
 from sim.wire import Fault
-from tests.devices.idcard_rig import on_virtual_time, seconds
 from tests.devices.sensor_rig import Rig, running
+from tests.devices.supervised import on_virtual_time, seconds
 
 POLL = 10.0
 STALE_AFTER = 30.0
@@ -42,9 +42,8 @@ def environment_rig(
 @on_virtual_time
 async def test_the_climate_is_read(case: dict[str, Any]) -> None:
     async with environment_rig(**case) as rig:
-        unit = case.get("settings", {}).get("unit", 1)
         details = {"cabinetDoor": "closed", "humidity_out_of_range": False}
-        assert rig.statuses == [DeviceStatus(DeviceState.ONLINE, None, f"modbus-{unit}", details)]
+        assert rig.statuses == [DeviceStatus(DeviceState.ONLINE, details=details)]
         reading = rig.driver.reading()
         assert (reading.humidity_percent, reading.temperature_celsius, reading.door_open) == (45.0, 23.1, False)
         assert (reading.humidity_out_of_range, reading.code) == (False, None)

@@ -24,7 +24,7 @@ from tests.devices.fingerprint_rig import (
     rig_running,
     with_settings,
 )
-from tests.devices.idcard_rig import on_virtual_time, seconds
+from tests.devices.supervised import on_virtual_time, seconds
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ async def test_nothing_personal_is_logged() -> None:
             rig.port.unplug()
             await rig.until(DeviceState.OFFLINE)
     said = f"{logs} {rig.statuses} {error} {error.advice} {template} {result}"
-    assert len(logs) >= 2
+    assert logs
     assert "zhang" not in said
     assert not any(bytes(template.data.view()[start : start + 4]).hex() in said for start in range(0, 64, 4))
 

@@ -15,7 +15,7 @@ from devices.link import Link, LinkLost
 from devices.status import DeviceState
 from sim.wire import Fault
 from tests.devices.fingerprint_rig import SETTINGS, Rig, asks, fault_at, refusal, rig_running
-from tests.devices.idcard_rig import on_virtual_time, seconds
+from tests.devices.supervised import on_virtual_time, seconds
 
 SURVIVED = (Fault.GARBAGE, Fault.CORRUPT, Fault.DUPLICATE, Fault.HALF, Fault.SILENT, Fault.LATE)
 USED = (

@@ -11,25 +11,26 @@ from devices.config import Fingerprint
 from devices.errors import DeviceError
 from devices.fingerprint.driver import FingerprintSensor
 from devices.fingerprint.finger import FingerImage, MatchResult, Template
-from devices.link import LinkLost
 from devices.serial import open_serial_link
-from devices.status import DeviceState, DeviceStatus
+from devices.status import DeviceState
 from sim.devices.fingerprint import VirtualFingerprintSensor, picture
 from sim.pty import PtyHost
 from sim.wire import Fault
+from tests.devices.supervised import Supervised, supervised
 
 DEADLINE = 40
 
 
-class Rig:
+class Rig(Supervised):
+    restart_seconds = 0.02
+
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         self.device = VirtualFingerprintSensor()
         self.host = PtyHost(self.device, directory / "fingerprint", baud=57_600)
-        self.changed = asyncio.Event()
-        self.sensor = FingerprintSensor(Fingerprint(port=str(self.host.path)), open_serial_link, self.note)
-
-    def note(self, _: DeviceStatus) -> None:
-        self.changed.set()
+        self.driver = self.sensor = FingerprintSensor(
+            Fingerprint(port=str(self.host.path)), open_serial_link, self.note
+        )
 
     def guide(self, word: str) -> None:
         """A citizen who lifts and lays down as told."""
@@ -37,18 +38,6 @@ class Rig:
             self.device.lift_finger()
         elif word == "finger.place":
             self.device.place_finger("thumb")
-
-    async def until(self, state: DeviceState) -> None:
-        while self.sensor.status.state is not state:
-            self.changed.clear()
-            await self.changed.wait()
-
-    async def supervise(self) -> None:
-        while True:
-            try:
-                await self.sensor.run(lambda: None)
-            except (LinkLost, DeviceError):
-                await asyncio.sleep(0.02)
 
     async def capture(self) -> Template:
         return await self.sensor.capture(wait_seconds=5, on_guidance=self.guide)
@@ -65,13 +54,8 @@ async def rig_running(directory: Path) -> AsyncIterator[Rig]:
     rig = Rig(directory)
     async with asyncio.timeout(DEADLINE):
         with rig.host:
-            task = asyncio.create_task(rig.supervise(), name="supervisor")
-            try:
-                await rig.until(DeviceState.ONLINE)
+            async with supervised(rig):
                 yield rig
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_finger_is_captured_and_compared_at_the_pace_of_the_wire(tmp_path: Path) -> None:

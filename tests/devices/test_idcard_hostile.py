@@ -11,7 +11,8 @@ from devices.idcard.protocol import Command, Status, encode_reply, encode_reques
 from devices.link import Link, LinkLost
 from devices.status import DeviceState
 from sim.wire import Fault
-from tests.devices.idcard_rig import SETTINGS, check_read, fault_at, on_virtual_time, rig_running, seconds
+from tests.devices.idcard_rig import SETTINGS, check_read, fault_at, rig_running
+from tests.devices.supervised import on_virtual_time, seconds
 
 
 @pytest.mark.parametrize(
@@ -108,22 +109,27 @@ async def test_a_card_that_leaves_mid_read() -> None:
         await check_read(rig)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [(Fault.SILENT, "idcard.no_answer"), (Fault.HALF, "idcard.no_answer"), (Fault.CORRUPT, "idcard.garbled")],
+    ids=str,
+)
 @on_virtual_time
-async def test_no_card_after_a_damaged_complete_read_is_not_removal() -> None:
+async def test_no_card_after_a_damaged_complete_read_is_not_removal(case: tuple[Fault, str]) -> None:
     """protocols 1.9: the reader may refuse to find a card that it has read, though it lies there."""
+    fault, code = case
     async with rig_running() as rig:
         rig.lay_down()
+        fault_at(rig, Command.READ, fault)
         heard = rig.device.feed
 
-        def forgets(data: bytes) -> bytes:
-            reply = heard(data)
-            if data == encode_request(Command.READ):
-                rig.port.faults.add(Fault.SILENT)
-                rig.device._card = None
-            return reply
+        def refuses(data: bytes) -> bytes:
+            if data == encode_request(Command.FIND) and rig.device.reads:
+                return encode_reply(Status.NO_CARD)
+            return heard(data)
 
-        rig.device.feed = forgets  # type: ignore[method-assign]
-        assert (await rig.refusal()).code == "idcard.no_answer"
+        rig.device.feed = refuses  # type: ignore[method-assign]
+        assert (await rig.refusal()).code == code
 
 
 @on_virtual_time

@@ -23,10 +23,9 @@ from tests.devices.idcard_rig import (
     asked,
     check_read,
     fault_at,
-    on_virtual_time,
     rig_running,
-    seconds,
 )
+from tests.devices.supervised import on_virtual_time, seconds
 
 PERMITS = [variant for variant in Variant if variant is not Variant.CITIZEN]
 NEW = "样本市新模拟路8号"

@@ -12,43 +12,30 @@ from devices.config import IdCard
 from devices.errors import DeviceError
 from devices.idcard.driver import IdCardReader
 from devices.idcard.protocol import Command, encode_request
-from devices.link import LinkLost
 from devices.serial import open_serial_link
-from devices.status import DeviceState, DeviceStatus
+from devices.status import DeviceState
 from sim.devices.idcard import VirtualIdCardReader
 from sim.people import make_citizen
 from sim.pty import PtyHost
 from sim.wire import Fault
+from tests.devices.supervised import Supervised, supervised
 
 CITIZEN = make_citizen(2, seed=7)
 PHOTO = bytes(range(256)) * 4
 DEADLINE = 20
 
 
-class Rig:
+class Rig(Supervised):
+    restart_seconds = 0.02
+
     def __init__(self, directory: Path) -> None:
+        super().__init__()
         self.device = VirtualIdCardReader()
         self.host = PtyHost(self.device, directory / "idcard")
-        self.changed = asyncio.Event()
-        self.reader = IdCardReader(IdCard(port=str(self.host.path)), open_serial_link, self.note)
-
-    def note(self, _: DeviceStatus) -> None:
-        self.changed.set()
+        self.driver = self.reader = IdCardReader(IdCard(port=str(self.host.path)), open_serial_link, self.note)
 
     def lay_down(self) -> None:
         self.device.place_card(**asdict(CITIZEN), photo=PHOTO)
-
-    async def until(self, state: DeviceState) -> None:
-        while self.reader.status.state is not state:
-            self.changed.clear()
-            await self.changed.wait()
-
-    async def supervise(self) -> None:
-        while True:
-            try:
-                await self.reader.run(lambda: None)
-            except (LinkLost, DeviceError):
-                await asyncio.sleep(0.02)
 
     async def check_read(self) -> float:
         loop = asyncio.get_running_loop()
@@ -65,13 +52,8 @@ async def rig_running(directory: Path) -> AsyncIterator[Rig]:
     rig = Rig(directory)
     async with asyncio.timeout(DEADLINE):
         with rig.host:
-            task = asyncio.create_task(rig.supervise(), name="supervisor")
-            try:
-                await rig.until(DeviceState.ONLINE)
+            async with supervised(rig):
                 yield rig
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_card_is_read_at_the_pace_of_the_wire(tmp_path: Path) -> None:

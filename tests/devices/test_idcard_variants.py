@@ -202,6 +202,19 @@ def test_every_kind_has_its_rules(variant: Variant, change: dict[str, str], code
     assert (error.code, error.retry) == (code, False)
 
 
+def test_a_refused_card_leaves_no_copy_of_its_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T20: photo and fingers are taken when nothing can be refused any more."""
+
+    def copied(value: bytearray) -> PersonalBytes:
+        pytest.fail(f"{len(value)} bytes copied")
+
+    monkeypatch.setattr("devices.idcard.record.PersonalBytes", copied)
+    monkeypatch.setattr("devices.idcard.fingers.PersonalBytes", copied)
+    fingers = bytearray(make_record(11) + make_record(16))
+    refusal(replace(TEXTS[Variant.HK_MACAO_TAIWAN], pass_number=""), fingers=fingers)
+    refusal(TEXTS[Variant.CITIZEN], fingers=fingers[:-1])
+
+
 @pytest.mark.parametrize("number", ["810000199001010019", "820000199001010010", "830000199001010012"])
 def test_permits_of_the_three_regions_are_read(number: str) -> None:
     """Numbers of protocols 1.8; their 17th digits are 1."""

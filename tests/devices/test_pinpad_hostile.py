@@ -10,13 +10,15 @@ from structlog.testing import capture_logs
 from devices.driver import HEALTH_SECONDS
 from devices.errors import DeviceError
 from devices.link import LinkLost
+from devices.pinpad.commands import KEY_TABLE
 from devices.pinpad.driver import PinBlock
+from devices.pinpad.keys import KeyState
 from devices.pinpad.protocol import CLEAR_DIGITS, PinKey
 from devices.status import DeviceState
 from sim.devices.pinpad import VirtualPinPad
 from sim.wire import Fault
-from tests.devices.idcard_rig import on_virtual_time, seconds
 from tests.devices.pinpad_rig import GOLDEN_BLOCK, IDENTITY, PIN, answer_with, fault_at, refusal, rig_running
+from tests.devices.supervised import on_virtual_time, seconds
 
 
 @pytest.mark.parametrize(
@@ -259,6 +261,23 @@ async def test_a_keypad_that_was_not_turned_off_is_turned_off_by_the_next_check(
         assert rig.asked[-1][4:8] == b"5223", "prepared anew"
         assert rig.ends == []
         await rig.check_entry()
+
+
+@pytest.mark.parametrize("what", ["another pad", "another key table"])
+@on_virtual_time
+async def test_a_pad_that_is_exchanged_behind_its_adapter_is_another_life(what: str) -> None:
+    """L7: the link never broke; nothing that the first pad has shown is believed of the second."""
+    async with rig_running() as rig:
+        await rig.load_keys()
+        if what == "another pad":
+            rig.device._serial = "26110018"
+        else:
+            rig.device.key_table = b"41" * 24
+        assert await seconds(rig.until(DeviceState.OFFLINE)) < HEALTH_SECONDS + 1
+        await rig.until(DeviceState.ONLINE)
+        assert rig.pad.status.identity == ("ZT598-26110018" if what == "another pad" else IDENTITY)
+        assert rig.device.key_table == KEY_TABLE
+        assert (await rig.pad.key_status()).pin_key is KeyState.UNKNOWN
 
 
 @on_virtual_time

@@ -1,11 +1,13 @@
 """The SZZT codec against the frames of its document, and the proof that no key event can carry a digit (T6)."""
 
+import ast
 import copy
 import pickle
 from contextlib import suppress
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -114,13 +116,61 @@ def test_commands_whose_layout_is_that_of_open_drivers(request_: commands.Reques
     assert len(encode(request_.body)) <= LONGEST_REQUEST + 7
 
 
+def calls_of_the_driver() -> list[ast.Call]:
+    """Return every call in the source of the driver's modules."""
+    modules = sorted(Path(commands.__file__).parent.glob("*.py"))
+    assert len(modules) >= 6
+    return [node for path in modules for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+
+
+def head_of(body: ast.expr) -> object:
+    """Return the literal that a command's body begins with; an expression that begins with none as its source."""
+    while isinstance(body, ast.BinOp):
+        body = body.left
+    return body.value if isinstance(body, ast.Constant) else ast.unparse(body)
+
+
 def test_no_command_turns_on_plaintext_keys_or_touches_the_master_key() -> None:
-    """T6: what the module does not offer, nobody can send by mistake."""
-    offered = [value.body for value in vars(commands).values() if isinstance(value, commands.Request)]
-    offered += [commands.set_key_table().body, commands.set_time_limit(33).body, commands.set_shortest(4).body]
-    assert len(offered) == 8
-    forbidden = (b"5033", b"5031", b"1", b"b", b":")
-    assert not any(body.startswith(forbidden) for body in offered)
+    """T6: every command that any module of the driver can build, by how it begins.
+
+    Not among them: plaintext keys (5033), wiping (5031), a plain key (1), a master key (b), a PIN block in ASCII.
+    """
+    calls = [call for call in calls_of_the_driver() if ast.unparse(call.func).endswith("Request")]
+    assert {head_of(call.args[0]) for call in calls} == {
+        b"3",  # who it is
+        b"I",
+        b"5030",  # start anew, keypad off
+        b"5032",
+        b"600012",  # an entry with masked digits
+        b"4",  # key table
+        b"52%02X",  # time limit, shortest and longest PIN
+        b"54%02d",
+        b"55%02d",
+        b"c30%02X%02X%b",  # working keys, encrypted
+        b"2",
+        b"o%02X0%b",  # PIN block, encrypted
+        b"7%02X %b",
+        b"e%02X%b43%b",  # message code
+        b"8%02XA%b",
+    }
+
+
+def test_nothing_but_a_command_is_sent() -> None:
+    """T6: the only calls in the driver that frame bytes or put them on the wire; so no other way leads to the pad."""
+    ways = {"encode", "ask", "tell", "write"}
+    calls = [call for call in calls_of_the_driver() if not isinstance(getattr(call.func, "value", None), ast.Constant)]
+    said = {
+        ast.unparse(call)
+        for call in calls
+        if (isinstance(call.func, ast.Name) and call.func.id in ways)
+        or (isinstance(call.func, ast.Attribute) and call.func.attr in ways - {"encode"})
+    }
+    assert said == {
+        "encode(request.body)",
+        "encode(commands.DISABLE_KEYPAD.body)",
+        "self.ask(frame, lambda event: _answers(request, event), seconds=seconds)",
+        "self.tell(frame)",
+    }
 
 
 def test_a_request_prints_nothing_of_its_card_number() -> None:
@@ -146,6 +196,7 @@ def test_a_byte_of_a_pin_entry_is_a_key_without_a_digit_or_nothing(byte: int) ->
 
 def test_the_types_of_a_pin_entry_have_no_room_for_a_digit() -> None:
     """T6: the values are named here, so that another one fails this test."""
+    assert set(get_args(Event)) == {Frame, PinKey, FunctionKey, ClearDigit}
     assert {key.value for key in PinKey} == {"star", "clear", "enter", "cancel", "timeout"}
     assert set(PIN_KEYS.values()) <= set(PinKey)
     assert fields(ClearDigit) == ()

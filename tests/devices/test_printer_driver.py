@@ -17,6 +17,8 @@ from sim.devices.printer import VirtualPrinter
 from sim.memory import MemoryLinks, MemoryPort
 
 SETTINGS = Printer(port="receipt")
+LIMIT = {"link_limit": "20 mm/s"}
+"""What 115,200 bit/s carry."""
 ROWS = b"".join(bytes((at % 251 | 1,)) * 72 for at in range(800))
 PICTURE = Picture(576, 800, ROWS)
 """800 rows, 100 mm: 5 s of line time at 115,200 bit/s."""
@@ -99,7 +101,8 @@ async def test_a_receipt_is_printed() -> None:
         assert result.millimetres == pytest.approx(paper.height_dots / 203 * 25.4)
         assert paper.rows[72 * 30 : 72 * 830] == ROWS.replace(b"\x10\x04", b"\x18\x04")
         assert 4.0 < result.seconds < 6.0, "57,600 bytes at 115,200 bit/s"
-        assert bench.said == [DeviceStatus(DeviceState.ONLINE, None, None, {"cover_open": False, "paper": "full"})]
+        details = {"cover_open": False, "paper": "full", **LIMIT}
+        assert bench.said == [DeviceStatus(DeviceState.ONLINE, None, "VIRTUAL", details)]
         assert bench.driver.status == bench.said[-1]
 
 
@@ -282,7 +285,7 @@ async def test_unplugged_in_the_middle() -> None:
 async def test_a_port_that_does_not_open_ends_the_life_in_time() -> None:
     """A device's kernel driver can hang in open(); the next life tries again (rule 4)."""
 
-    async def never(port: str, baud: int) -> Link:
+    async def never(port: str, baud: int, flow_control: str = "none") -> Link:
         await asyncio.sleep(3600)
         raise AssertionError
 
@@ -414,10 +417,10 @@ async def test_a_clone_without_real_time_status() -> None:
     bench = Bench()
     bench.port.device = bench.printer = Deaf(*(bytes((0x10, 4, n)) for n in (1, 2, 3, 4)), b"\x1d\x61\x0e")
     async with serving(bench):
-        assert bench.driver.status == DeviceStatus(DeviceState.ONLINE)
+        assert bench.driver.status == DeviceStatus(DeviceState.ONLINE, None, "VIRTUAL", LIMIT)
         assert (await bench.driver.print_job(SMALL)).outcome == "printed"
         await asyncio.sleep(100)
-        assert bench.driver.status == DeviceStatus(DeviceState.ONLINE)
+        assert bench.driver.status == DeviceStatus(DeviceState.ONLINE, None, "VIRTUAL", LIMIT)
         bench.printer.paper_out(after_millimetres=20)
         result = await bench.driver.print_job([PICTURE])
         assert (result.outcome, result.code) == ("unknown", "printer.no_answer")
@@ -468,5 +471,90 @@ def test_a_bad_line_never_makes_a_false_proof(fault: str) -> None:
             if bench.life is not None and bench.life.done():
                 await bench.start()
             assert (await bench.driver.print_job(SMALL)).outcome == "printed"
+
+    test()
+
+
+@pytest.mark.parametrize("off_seconds", [2.0, 3.5, 8.0])
+@pytest.mark.parametrize("flow", [{}, {"baud": 921_600}])
+def test_switched_off_and_on_in_the_middle(off_seconds: float, flow: dict[str, int]) -> None:
+    """What it held is gone and what came meanwhile is lost, but the proof at the end would come: it is not printed."""
+
+    @on_virtual_time
+    async def test() -> None:
+        async with serving(Bench(**flow)) as bench:
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.5, bench.printer.power_off)
+            loop.call_later(0.5 + off_seconds, bench.printer.power_on)
+            result = await bench.driver.print_job([PICTURE] * 3)
+            assert (result.outcome, result.code) == ("unknown", "printer.no_answer")
+            await asyncio.sleep(60)
+            if bench.life is not None and bench.life.done():
+                await bench.start()
+            assert (await bench.driver.print_job(SMALL)).outcome == "printed"
+            clean = VirtualPrinter()
+            async with serving(Bench()) as other:
+                await other.driver.print_job(SMALL)
+                clean = other.printer
+            assert bench.printer.papers[-1] == clean.papers[0]
+
+    test()
+
+
+@on_virtual_time
+async def test_a_missed_xon_does_not_hold_the_next_job() -> None:
+    async with serving(Bench()) as bench:
+        assert bench.driver._wire is not None
+        bench.driver._wire.stopped = True
+        assert (await bench.driver.print_job(SMALL)).outcome == "printed"
+
+
+@on_virtual_time
+async def test_a_slow_answer_at_the_end_is_waited_for() -> None:
+    """A full memory is printed on for seconds before the questions behind it come up: that is not silence."""
+    async with serving(Bench(baud=921_600)) as bench:
+        link, held = bench.port._link, list[bytes]()
+        assert link is not None
+        deliver = link.deliver
+
+        def let_go() -> None:
+            link.deliver = deliver  # type: ignore[method-assign]
+            for chunk in held:
+                deliver(chunk)
+
+        asyncio.get_running_loop().call_later(0.9, setattr, link, "deliver", held.append)
+        asyncio.get_running_loop().call_later(4.0, let_go)
+        result = await bench.driver.print_job([PICTURE, PICTURE])
+        assert result.code is None
+        assert result.outcome == "printed"
+
+
+FAULT_FIELDS = {
+    "cover_open": ("printer.cover_open", DeviceState.USER_ERROR),
+    "paper_end": ("printer.paper_out", DeviceState.OFFLINE),
+    "cutter_error": ("printer.cutter_jam", DeviceState.HARDWARE_ERROR),
+    "overheated": ("printer.head_hot", DeviceState.DEVICE_BUSY),
+    "unrecoverable": ("printer.hardware_error", DeviceState.HARDWARE_ERROR),
+    "recoverable": ("printer.hardware_error", DeviceState.HARDWARE_ERROR),
+    "feeding": ("printer.not_ready", DeviceState.OFFLINE),
+}
+
+
+@pytest.mark.parametrize("field", FAULT_FIELDS)
+@pytest.mark.parametrize("asked", [False, True], ids=["said", "asked"])
+def test_every_condition_is_a_state_with_a_code(field: str, asked: bool) -> None:
+    """T4: paper, cover, cutter, head and the rest, by automatic status and by DLE EOT alike; and back again."""
+
+    @on_virtual_time
+    async def test() -> None:
+        bench = Bench()
+        if asked:
+            bench.port.device = bench.printer = Deaf(b"\x1d\x61\x0e")
+        async with serving(bench):
+            for wrong in (True, False):
+                bench.printer._change(**{field: wrong})
+                bench.port.nudge()
+                code, state = FAULT_FIELDS[field] if wrong else (None, DeviceState.ONLINE)
+                await bench.status(state, code)
 
     test()

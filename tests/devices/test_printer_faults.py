@@ -136,7 +136,7 @@ def test_a_write_that_never_returns(mends: bool) -> None:
         rig = Rig(0)
         open_link = MemoryLinks({"receipt": rig.port})
 
-        async def stuck(port: str, baud: int) -> StuckLink:
+        async def stuck(port: str, baud: int, flow_control: str = "none") -> StuckLink:
             return StuckLink(await open_link(port, baud), bad=20, mends=mends)
 
         driver = ReceiptPrinter(Printer(port="receipt"), stuck, lambda _: None)

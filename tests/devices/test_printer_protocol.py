@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 
 from devices.errors import DeviceError
 from devices.printer import protocol
-from devices.printer.protocol import (
-    Align,
+from devices.printer.decoder import (
     AutomaticStatus,
-    Condition,
     Event,
     Flow,
     PaperReply,
+    PresenterReply,
     RealTimeReply,
+    SerialNumber,
     StatusDecoder,
 )
+from devices.printer.protocol import Align, Condition
 
 GOLDEN: dict[str, Any] = tomllib.loads((Path(__file__).parent.parent / "vectors/printer_frames.toml").read_text())
 
@@ -42,6 +43,10 @@ ENCODED = {
     "raster_16x2_black": protocol.raster(2, b"\xff" * 4),
     "text_beijing": protocol.text_line("北京市"),
     "qr_a_gov_cn": protocol.qr_code("https://a.gov.cn"),
+    "serial_number_query": protocol.SERIAL_NUMBER_QUERY,
+    "present_12_steps": protocol.present(12),
+    "retract": protocol.RETRACT,
+    "presenter_query": protocol.PRESENTER_QUERY,
 }
 
 
@@ -157,7 +162,7 @@ def test_one_stream_is_taken_apart() -> None:
         PaperReply(paper_end=False),
     ]
     assert heard == expected
-    assert decoder.strays == 2
+    assert decoder.strays == 1, "12 is a late answer to DLE EOT, whatever it was asked"
 
 
 @pytest.mark.parametrize(("byte", "end"), [(0x00, False), (0x03, False), (0x0C, True), (0x0F, True)])
@@ -175,21 +180,62 @@ def test_paper_answers_count_only_when_asked(byte: int, *, end: bool) -> None:
     cuts=st.lists(st.integers(0, 200)),
     asked=st.sampled_from([None, 1, 2, 3, 4]),
     paper_asked=st.booleans(),
+    others=st.tuples(st.booleans(), st.booleans()),
 )
 @settings(max_examples=200)
-def test_any_bytes_in_any_chunks(data: bytes, cuts: list[int], asked: int | None, *, paper_asked: bool) -> None:
-    """The decoder is total, does not depend on the chunks, holds at most 3 bytes, and resynchronises."""
+def test_any_bytes_in_any_chunks(
+    data: bytes, cuts: list[int], asked: int | None, others: tuple[bool, bool], *, paper_asked: bool
+) -> None:
+    """The decoder is total, does not depend on the chunks, holds at most 64 bytes, and resynchronises."""
     whole, pieces = StatusDecoder(), StatusDecoder()
     for decoder in (whole, pieces):
         decoder.asked, decoder.paper_asked = asked, paper_asked
+        decoder.serial_asked, decoder.presenter_asked = others
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     heard = [event for start, end in pairwise(edges) for event in pieces.feed(data[start:end])]
     assert heard == whole.feed(data)
     assert len(pieces._frame) <= 3
+    assert len(pieces._text or b"") <= 64
     assert sum(isinstance(event, RealTimeReply) for event in heard) <= (asked is not None)
     assert sum(isinstance(event, PaperReply) for event in heard) <= paper_asked
+    assert sum(isinstance(event, SerialNumber) for event in heard) <= others[0]
+    assert sum(isinstance(event, PresenterReply) for event in heard) <= others[1]
     frame = bytes.fromhex("10 00 00 0F")
     assert pieces.feed(frame + frame)[-1] == AutomaticStatus(frame)
+
+
+def test_a_serial_number_is_a_string_of_its_own() -> None:
+    """GS I 68 is answered by 5F, text, 00 (protocols 3.4); its digits look like the first byte of a status."""
+    decoder = StatusDecoder()
+    assert decoder.feed(b"\x5fSN02\x00") == []
+    assert decoder.strays > 0, "nobody asked"
+    decoder = StatusDecoder()
+    decoder.serial_asked = decoder.paper_asked = True
+    decoder.asked = 1
+    assert decoder.feed(b"\x5fSN-20\x13026\x00") == [Flow(stopped=True), SerialNumber("SN-20026")]
+    assert decoder.asked == 1
+    for bad in (b"\x5f\x10\x00", b"\x5fA B\x00", b"\x5f" + b"9" * 65):
+        decoder.serial_asked = True
+        assert decoder.feed(bad) == [SerialNumber("")]
+
+
+@pytest.mark.parametrize("reply", GOLDEN["presenter"], ids=lambda reply: reply["byte"])
+def test_presenter_replies(reply: dict[str, Any]) -> None:
+    """GS e 6: one byte, by the tables of the Custom KPM and Reliance manuals."""
+    decoder = StatusDecoder()
+    byte = bytes.fromhex(reply["byte"])
+    decoder.presenter_asked = True
+    (told,) = decoder.feed(byte)
+    assert told == PresenterReply(**{name: name in reply["is"] for name in ("at_outlet", "moving", "jammed")})
+
+
+def test_a_presenter_that_still_prints_has_not_answered() -> None:
+    """b4, the paper motor, makes the byte look like another: 11 is XON, 18 begins a status. It is asked again."""
+    decoder = StatusDecoder()
+    decoder.presenter_asked = True
+    assert decoder.feed(b"\x11") == [Flow(stopped=False)]
+    assert decoder.feed(b"\x18") == []
+    assert decoder.presenter_asked
 
 
 @given(CONDITIONS, st.integers(0, 31))

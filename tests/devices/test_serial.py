@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+import termios
+import tty
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import pytest
 
-from devices.link import LinkLost
+from devices.link import FlowControl, LinkLost
 from devices.serial import BUFFER_LIMIT, SerialLink, open_serial_link
 from sim.pty import PtyHost
 from sim.wire import Verbs
@@ -191,3 +193,97 @@ async def test_no_descriptor_is_left_after_many_lives(tmp_path: Path) -> None:
             await link.write(b"x")
             host.unplug()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+class Line:
+    """A bare pseudo-terminal: the kernel's line discipline, and nobody who reads by itself."""
+
+    def __init__(self) -> None:
+        self.master, self._slave = os.openpty()
+        tty.setraw(self.master)
+        tty.setraw(self._slave)
+        os.set_blocking(self.master, False)
+        self.path = os.ttyname(self._slave)
+
+    def drain(self) -> bytes:
+        """Take what the terminal's side has sent."""
+        taken = b""
+        while True:
+            try:
+                taken += os.read(self.master, 65_536)
+            except BlockingIOError:
+                return taken
+
+    def flags(self) -> tuple[int, int]:
+        attributes = termios.tcgetattr(self._slave)
+        return attributes[0], attributes[2]
+
+    def close(self) -> None:
+        os.close(self.master)
+        os.close(self._slave)
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    made = Line()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("flow_control", get_args(FlowControl))
+async def test_flow_control_is_really_set_on_the_port(line: Line, flow_control: FlowControl) -> None:
+    """Only the printer may stop the line: with IXOFF the terminal would put XOFF into its own pictures."""
+    link = await open_serial_link(line.path, 115_200, flow_control)
+    iflag, cflag = line.flags()
+    assert bool(iflag & termios.IXON) == (flow_control == "xon_xoff")
+    assert not iflag & (termios.IXOFF | termios.IXANY)
+    assert bool(cflag & termios.CRTSCTS) == (flow_control == "rts_cts")
+    await link.close()
+
+
+async def test_a_port_that_does_not_take_flow_control_is_refused(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(termios, "tcsetattr", lambda *_: None)
+    with pytest.raises(LinkLost, match="does not take flow control xon_xoff"):
+        await open_serial_link(line.path, 115_200, "xon_xoff")
+    monkeypatch.undo()
+    await (await open_serial_link(line.path, 115_200)).close()
+
+
+async def test_xoff_stops_the_line_and_xon_alone_lets_it_go_on(line: Line) -> None:
+    """The kernel obeys; neither byte reaches the reader, and a status does not end the stop."""
+    async with asyncio.timeout(DEADLINE):
+        link = await open_serial_link(line.path, 115_200, "xon_xoff")
+        os.write(line.master, b"\x13\x10\x00\x00\x0f")
+        assert await link.read() == b"\x10\x00\x00\x0f"
+        picture = bytes(range(256)) * 8
+        writing = asyncio.create_task(link.write(picture), name="writer")
+        await asyncio.sleep(0.02)
+        assert not writing.done()
+        assert line.drain() == b""
+        os.write(line.master, b"\x11")
+        await writing
+        assert line.drain() == picture, "11 and 13 in a picture are dots"
+        await link.close()
+
+
+@pytest.mark.parametrize("held", [True, False])
+async def test_a_held_line_closes_at_once_and_keeps_nothing(
+    line: Line, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits in the kernel would hold the close for 30 s, and then be printed for the next citizen (L16).
+
+    A line that flows keeps its last words: they make the device safe. A pseudo-terminal's close does not wait, so it
+    is the order to the kernel that is seen here.
+    """
+    flushed: list[int] = []
+    monkeypatch.setattr(termios, "tcflush", lambda _, queue: flushed.append(queue))
+    async with asyncio.timeout(DEADLINE):
+        link = await open_serial_link(line.path, 115_200, "rts_cts")
+        flushed.clear()
+        writing = asyncio.create_task(link.write(bytes(200_000 if held else 16)), name="writer")
+        await asyncio.sleep(0.02)
+        assert writing.done() is not held
+        await link.close()
+        assert flushed == [termios.TCOFLUSH] * held
+        (outcome,) = await asyncio.gather(writing, return_exceptions=True)
+        assert isinstance(outcome, LinkLost) is held

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from devices.link import LinkLost
-from devices.tcp import BUFFER_LIMIT, TcpLink, open_tcp_link
+from devices.tcp import BUFFER_LIMIT, DEAD_SECONDS, TcpLink, open_tcp_link
 
 DEADLINE = 10
 
@@ -116,3 +116,23 @@ async def test_a_cancelled_open_leaves_nothing_open() -> None:
             await asyncio.wait_for(open_until_nobody_answers(), 0.5)
         for link in links:
             await link.close()
+
+
+async def test_a_dead_peer_is_noticed_within_its_time() -> None:
+    """A cable that is out sends nothing, not even an end: the kernel asks, and gives up (rule 4)."""
+    async with linked() as (link, _, _):
+        made = link._writer.get_extra_info("socket")
+        asked = [
+            made.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        ]
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert asked[0] + asked[1] * asked[2] <= DEAD_SECONDS
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == DEAD_SECONDS * 1000
+
+
+async def test_what_the_kernel_holds_unsent_is_bounded() -> None:
+    """A write that returned says that the peer is not far behind."""
+    async with linked() as (link, _, _):
+        made = link._writer.get_extra_info("socket")
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 64 * 1024

@@ -8,14 +8,14 @@ from structlog.testing import capture_logs
 
 from devices.config import Ups as UpsSettings
 from devices.errors import DeviceError
-from devices.status import DeviceState
+from devices.status import DeviceState, DeviceStatus
 from devices.ups.megatec import MegatecUps
 from devices.ups.megatec_protocol import Bits, encode_command
 from devices.ups.status import STALE, Basis, Source, UpsFault
 from sim.memory import MemoryLinks
 from sim.wire import Fault
-from tests.devices.idcard_rig import on_virtual_time, seconds
-from tests.devices.ups_rig import megatec_rig
+from tests.devices.supervised import on_virtual_time, seconds
+from tests.devices.ups_rig import MegatecRig, megatec_rig
 
 POLL = 5.0
 STALE_AFTER = 20.0
@@ -48,7 +48,7 @@ async def test_a_ups_on_the_mains(case: dict[str, Any]) -> None:
         }
         reading = rig.driver.reading()
         assert (reading.source, reading.battery_low, reading.charge) == (Source.ON_LINE, False, 1.0)
-        assert (reading.runtime_seconds, reading.runtime_basis) == (1800.0, Basis.ESTIMATE)
+        assert (reading.runtime_seconds, reading.runtime_basis) == (1800.0, Basis.VOLTAGE)
         assert (reading.load, reading.input_volts, reading.temperature_celsius) == (0.12, 221.3, 27.0)
         assert (reading.faults, reading.code) == ((), None)
         assert rig.ends == []
@@ -235,6 +235,46 @@ async def test_a_ups_that_never_answers_is_not_ready() -> None:
         status = await rig.until(lambda status: status.code == "ups.no_answer")
         assert status.state is DeviceState.OFFLINE
         assert rig.driver.reading() == STALE
+
+
+async def next_life(rig: MegatecRig) -> DeviceStatus:
+    rig.online.clear()
+    rig.port.unplug()
+    rig.port.plug()
+    await rig.online.wait()
+    return rig.driver.status
+
+
+@on_virtual_time
+async def test_a_ups_is_who_it_says_twice() -> None:
+    """H8: a flipped letter makes no other UPS, a lost answer no unknown one, and another one has a name of its own."""
+    async with megatec_rig() as rig:
+        online = rig.driver.status
+        names = [b"", b"#SANUAK          C1K        VER 1.0   \r"]
+        ratings = [b"", b"#230.0 004 024.0 50.0\r"]
+        rig.heard(b"I\r", lambda answer: names.pop() if names else answer)
+        rig.heard(b"F\r", lambda answer: ratings.pop() if ratings else answer)
+        assert await next_life(rig) == online
+        assert not names
+        assert len(ratings) == 2, "the same UPS is not asked its ratings again: a replug is over sooner"
+        rig.heard(b"I\r", lambda _: b"#ANOTHER         UPS        1         \r")
+        another = await next_life(rig)
+        assert another.identity == "ANOTHER UPS 1"
+        assert another.details["rating"] == online.details["rating"]
+        assert not ratings
+        rig.heard(b"I\r", lambda _: b"")
+        rig.heard(b"F\r", lambda _: b"")
+        status = await next_life(rig)
+        assert status.identity is None, "not the name of the UPS before it"
+        assert "rating" not in status.details
+
+
+@on_virtual_time
+async def test_noise_is_no_answer_to_an_order() -> None:
+    async with megatec_rig() as rig:
+        rig.heard(b"S.5R0003\r", lambda _: b"~x\rT\r")
+        await rig.driver.shutdown_return(30)
+        assert rig.device.orders == ["S.5R0003"]
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from devices.status import DeviceState
 from devices.ups.factory import make_ups
 from devices.ups.megatec import MegatecUps
 from devices.ups.nut import NutUps
+from devices.ups.nut_protocol import encode_listing
 from devices.ups.status import STALE, Basis, Source, UpsFault
 from sim.memory import MemoryLinks
 from sim.wire import Fault
-from tests.devices.idcard_rig import on_virtual_time, seconds
+from tests.devices.supervised import on_virtual_time, seconds
 from tests.devices.ups_rig import nut_rig
 
 POLL = 5.0
@@ -91,12 +92,17 @@ async def test_without_runtime_the_estimate_says_so() -> None:
         rig.device.set_variable("ups.load", "much")
         await asyncio.sleep(POLL + 1)
         reading = rig.driver.reading()
-        assert (reading.runtime_basis, reading.load) == (Basis.ESTIMATE, None)
+        assert (reading.runtime_basis, reading.load) == (Basis.VOLTAGE, None)
         assert reading.runtime_seconds == pytest.approx(900)
         rig.device.set_variable("battery.charge", "80")
         await asyncio.sleep(POLL + 1)
-        assert rig.driver.reading().charge == 0.8
-        assert rig.driver.reading().runtime_seconds is None, "a charge alone is no runtime"
+        reading = rig.driver.reading()
+        assert (reading.charge, reading.runtime_basis) == (0.8, Basis.CHARGE)
+        assert reading.runtime_seconds == pytest.approx(0.8 * 1800)
+        del rig.device.variables["battery.charge"], rig.device.variables["battery.voltage"]
+        await asyncio.sleep(POLL + 1)
+        reading = rig.driver.reading()
+        assert (reading.charge, reading.runtime_seconds, reading.runtime_basis) == (None, None, None)
 
 
 @pytest.mark.parametrize("error", ["DATA-STALE", "DRIVER-NOT-CONNECTED"])
@@ -127,7 +133,8 @@ async def test_a_driver_that_is_still_waiting_for_its_ups_has_no_data() -> None:
 
 @pytest.mark.parametrize("fault", [Fault.SILENT, Fault.LATE, Fault.HALF, Fault.CORRUPT, Fault.GARBAGE], ids=str)
 @on_virtual_time
-async def test_a_conversation_out_of_step_is_begun_anew(fault: Fault) -> None:
+async def test_one_bad_answer_is_not_an_event(fault: Fault) -> None:
+    """L10, L15: the connection gets in step again; nothing is offline while what is known is good."""
     async with nut_rig() as rig:
         rig.device.set_variable("ups.status", "OB LB")
         rig.port.faults.add(fault)
@@ -136,19 +143,48 @@ async def test_a_conversation_out_of_step_is_begun_anew(fault: Fault) -> None:
         await rig.until_detail("source", "on_line")
         await asyncio.sleep(30)
         assert rig.driver.reading().source is Source.ON_LINE
-        assert len(rig.ends) <= 1
+        assert {status.state for status in rig.statuses} == {DeviceState.ONLINE}
+        assert rig.ends == []
 
 
 @on_virtual_time
-async def test_an_order_on_a_conversation_out_of_step_is_refused() -> None:
+async def test_two_late_answers_are_not_taken_for_new_ones() -> None:
+    """L15: old "on battery"s that arrive after the mains came back, before and behind the mark."""
+    async with nut_rig() as rig:
+        await asyncio.sleep(POLL - 0.5)
+        rig.device.set_variable("ups.status", "OB")
+        rig.delay(3.0, 3.0)
+        await asyncio.sleep(0.6)
+        rig.device.set_variable("ups.status", "OL")
+        await asyncio.sleep(60)
+        assert all(status.details.get("source") != "on_battery" for status in rig.statuses)
+        assert (rig.driver.reading().age_seconds or 0) < POLL
+        assert rig.ends == []
+
+
+@on_virtual_time
+async def test_a_server_that_falls_silent_is_stale_and_connected_anew() -> None:
+    """A status is offline when the reading is unknown, not before; a server that never gets in step is left."""
+    async with nut_rig() as rig:
+        rig.heard(b"LIST VAR kiosk\n", lambda _: b"")
+        while rig.driver.status.state is DeviceState.ONLINE:
+            assert rig.ends == []
+            await asyncio.sleep(0.5)
+        assert rig.driver.reading() == STALE
+        assert rig.driver.status.code == "ups.stale"
+        rig.heard(b"LIST VAR kiosk\n", lambda _: encode_listing("kiosk", rig.device.variables))
+        await rig.until_state(DeviceState.ONLINE)
+        assert rig.port.opened >= 2
+
+
+@on_virtual_time
+async def test_an_order_behind_a_missing_answer_is_done() -> None:
     async with nut_rig() as rig:
         rig.port.faults.add(Fault.SILENT)
-        first, second = await asyncio.gather(refused(rig.driver.test()), refused(rig.driver.test()))
-        assert {first.code, second.code} == {"ups.no_answer", "ups.offline"}
-        await rig.until_state(DeviceState.OFFLINE)
-        await rig.until_state(DeviceState.ONLINE)
-        await rig.driver.test()
-        assert rig.device.orders[-1] == "test.battery.start.quick"
+        error, _ = await asyncio.gather(refused(rig.driver.test()), rig.driver.cancel_shutdown())
+        assert error.code == "ups.no_answer"
+        assert rig.device.orders == ["test.battery.start.quick", "shutdown.stop"]
+        assert len(rig.statuses) == 1
 
 
 @on_virtual_time
@@ -157,9 +193,9 @@ async def test_a_cancelled_order_leaves_the_ups_usable() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await rig.driver.cancel_shutdown()
-        await rig.until_state(DeviceState.OFFLINE)
-        await rig.until_state(DeviceState.ONLINE)
-        await rig.driver.cancel_shutdown()
+        await rig.driver.test()
+        assert rig.device.orders == ["shutdown.stop", "test.battery.start.quick"]
+        assert rig.ends == []
 
 
 @on_virtual_time

@@ -120,6 +120,13 @@ async def test_our_driver_and_nuts_simulated_ups(tmp_path: Path) -> None:
         reading = nut.driver.reading()
         assert (reading.source, reading.runtime_seconds, reading.runtime_basis) == (Source.ON_LINE, 1800, Basis.UPS)
         assert nut.driver.status.identity == "Dummy R4"
+        told = len(nut.statuses)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await nut.driver.cancel_shutdown()
+        with pytest.raises(DeviceError) as caught:
+            await nut.driver.test()
+        assert (caught.value.code, len(nut.statuses)) == ("ups.unsupported", told), "in step again on one connection"
         write("OB LB")
         await nut.until_detail("batteryStatus", "low")
         assert nut.driver.reading().source is Source.ON_BATTERY

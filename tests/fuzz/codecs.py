@@ -15,7 +15,7 @@ from devices.idcard.protocol import FrameDecoder as IdCardDecoder
 from devices.idcard.record import parse_record
 from devices.pinpad.protocol import PIN_KEYS
 from devices.pinpad.protocol import FrameDecoder as PinPadDecoder
-from devices.printer.protocol import StatusDecoder
+from devices.printer.decoder import StatusDecoder
 from devices.ups.megatec_protocol import LineDecoder
 from devices.ups.nut_protocol import WordsDecoder
 

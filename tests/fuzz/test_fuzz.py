@@ -23,6 +23,7 @@ async def fuzz(name: str, seconds: int, seed: int, directory: Path) -> str | Non
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.fuzz.fuzz_codecs", name, str(corpus)),
         *(f"-max_total_time={seconds}", f"-seed={seed}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=512"),
+        "-print_final_stats=1",
         f"-artifact_prefix={directory / name}-",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -33,8 +34,9 @@ async def fuzz(name: str, seconds: int, seed: int, directory: Path) -> str | Non
         if process.returncode is None:
             process.kill()
             await process.wait()
-    print(name, said.decode(errors="replace").splitlines()[-1:])
-    return f"{name}: {said.decode(errors='replace')[-4000:]}" if process.returncode else None
+    text = said.decode(errors="replace")
+    print(name, process.returncode, *(line.removeprefix("stat::") for line in text.splitlines() if "stat::" in line))
+    return f"{name}: {text[-4000:]}" if process.returncode else None
 
 
 async def fuzz_all(seconds: int, seed: int, directory: Path) -> None:
@@ -66,6 +68,7 @@ async def test_fuzz_every_codec(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
-async def test_fuzz_every_codec_for_an_hour(tmp_path: Path) -> None:
-    """FUZZ_SECONDS each (an hour), from a new seed each time."""
-    await fuzz_all(LONG_SECONDS, 0, tmp_path)
+async def test_fuzz_every_codec_for_an_hour(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """FUZZ_SECONDS each (an hour), from a new seed each time; how it went is told, also when all is well."""
+    with capsys.disabled():
+        await fuzz_all(LONG_SECONDS, 0, tmp_path)

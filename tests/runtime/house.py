@@ -27,9 +27,7 @@ from sim.memory import (
     MemoryHotplug,
     MemoryLinks,
     MemoryPort,
-    MemoryUplink,
     RecordedPower,
-    ScriptedVerifier,
 )
 from sim.people import Citizen, Population
 from sim.platform import logic
@@ -37,11 +35,14 @@ from sim.platform.logic import Platform as ReferencePlatform
 from sim.platform.logic import PlatformKeys
 from sim.platform.service import serve
 from sim.platform.store import Store
+from sim.scripted import ScriptedVision
+from sim.uplink import MemoryUplink
 from sim.virtual_time import run
 from transport import sm2
 from transport.channel import ChannelKeys
 from transport.config import Platform
 from vision.config import Vision
+from vision.verifier import CameraName
 
 EPOCH = 1_800_000_000.0
 TERMINAL = "GT-0001"
@@ -224,12 +225,23 @@ class Told(Notifier):
 class House:
     """The daemon and everything around it."""
 
-    def __init__(self, directory: Path, *, journal: sqlite3.Connection | None = None, **session: float) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        journal: sqlite3.Connection | None = None,
+        cameras: tuple[CameraName, ...] = ("face", "document"),
+        **session: float,
+    ) -> None:
         self.settings = Settings(
             api=Api(ui_users=(str(UI_UID),), operator_users=(str(OPERATOR_UID),), line_limit_bytes=65_536),
             idcard=IdCard(port="/dev/idcard", card_wait_seconds=20.0),
             printer=Printer(port="/dev/printer"),
-            vision=Vision(camera="/dev/camera", photo_library="/usr/lib/decoder.so"),
+            vision=Vision(
+                camera="/dev/face",
+                document_camera="/dev/document" if "document" in cameras else None,
+                photo_library="/usr/lib/decoder.so",
+            ),
             platform=Platform(
                 host="platform.example",
                 terminal_id=TERMINAL,
@@ -251,7 +263,7 @@ class House:
         self.links = MemoryLinks({"/dev/idcard": self.reader_port, "/dev/printer": self.printer_port})
         self.hotplug = MemoryHotplug()
         self.uplink = MemoryUplink(latency_seconds=0.002)
-        self.verifier = ScriptedVerifier()
+        self.vision = ScriptedVision(cameras=cameras)
         self.power = RecordedPower()
         self.journal = journal or sqlite3.connect(":memory:")
         keys = PlatformKeys(signing=SIGNING, seal=SEAL, terminals={TERMINAL: IDENTITY.public})
@@ -270,7 +282,8 @@ class House:
             open_link=self.links,
             hotplug=self.hotplug,
             uplink=self.uplink,
-            verifier=self.verifier,
+            verifier=self.vision,
+            cameras=self.vision,
             journal=InlineExecutor(self.journal),
             power=self.power,
             wall_clock=self.wall_clock,

@@ -107,8 +107,13 @@ def test_somebody_elses_session_is_unknown(tmp_path, monkeypatch):
         for method, more in (
             ("session.verify_identity", {}),
             ("session.request_certificate", {"certificate": CERTIFICATE}),
+            ("session.begin_document", {}),
+            ("session.add_page", {}),
+            ("session.finish_document", {}),
+            ("session.discard_document", {}),
             ("session.close", {}),
             ("preview.open", {}),
+            ("preview.page", {"page": 1}),
         ):
             with pytest.raises(Refusal, match=r"session\.unknown"):
                 await thief.call(method, session=session, **more)
@@ -142,7 +147,12 @@ def test_an_operator_reaches_no_session_and_powers_the_host_off_on_the_record(tm
             ("session.close", {"session": session}),
             ("session.verify_identity", {"session": session}),
             ("session.request_certificate", {"session": session, "certificate": CERTIFICATE}),
+            ("session.begin_document", {"session": session}),
+            ("session.add_page", {"session": session}),
+            ("session.finish_document", {"session": session}),
+            ("session.discard_document", {"session": session}),
             ("preview.open", {"session": session}),
+            ("preview.page", {"session": session, "page": 1}),
         ):
             for _ in range(2):
                 with pytest.raises(Refusal, match=r"caller\.not_allowed"):
@@ -161,7 +171,12 @@ def test_an_operator_reaches_no_session_and_powers_the_host_off_on_the_record(tm
         ("caller_refused", "session.close"),
         ("caller_refused", "session.verify_identity"),
         ("caller_refused", "session.request_certificate"),
+        ("caller_refused", "session.begin_document"),
+        ("caller_refused", "session.add_page"),
+        ("caller_refused", "session.finish_document"),
+        ("caller_refused", "session.discard_document"),
         ("caller_refused", "preview.open"),
+        ("caller_refused", "preview.page"),
         ("power_off_ordered", None),
     ]
 
@@ -316,7 +331,7 @@ def test_a_bug_in_a_method_is_internal_and_quotes_nothing(tmp_path, monkeypatch)
         async def broken(*_args, **_kwargs):
             raise KeyError("张三丰")
 
-        monkeypatch.setattr(house.verifier, "verify", broken)
+        monkeypatch.setattr(house.vision, "verify", broken)
         house.place_card()
         session = (await ui.call("session.open"))["session"]
         with pytest.raises(Refusal) as refused:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from runtime.api.listen import UnixClients, UnixPreviews
+from runtime.api.preview import MOST_PREVIEWS
 from runtime.api.roles import Role, RoleError, Roles
 from tests.runtime.house import House, living
 
@@ -116,6 +117,14 @@ async def greeted(token: bytes) -> bytes:
             return await client.reader.read(8)
 
 
+async def whole(token: bytes) -> bytes:
+    """All that the preview socket says to a token, to the end."""
+    async with connected("preview") as client:
+        client.writer.write(token)
+        async with asyncio.timeout(10):
+            return await client.reader.read()
+
+
 async def test_a_preview_token_opens_one_stream_once(tmp_path):
     async with board(tmp_path) as house, connected() as ui:
         session = (await ui.call("session.open"))["result"]["session"]
@@ -124,6 +133,48 @@ async def test_a_preview_token_opens_one_stream_once(tmp_path):
         token = opened["token"].encode()
         assert await greeted(token + b"\n") == bytes.fromhex("00000004ffd8ffd9")
         assert await greeted(token + b"\n") == b""
+
+
+async def test_a_token_is_for_one_camera(tmp_path):
+    async with board(tmp_path) as house, connected() as ui:
+        session = (await ui.call("session.open"))["result"]["session"]
+        for camera in ({}, {"camera": "document"}, {"camera": "face"}):
+            token = (await ui.call("preview.open", session=session, **camera))["result"]["token"].encode()
+            assert await greeted(token + b"\n") == bytes.fromhex("00000004ffd8ffd9")
+        assert house.vision.shown == ["face", "document", "face"]
+
+
+async def test_a_page_token_shows_one_page_once_and_counts_as_no_preview(tmp_path):
+    async with board(tmp_path) as house, connected() as ui:
+        session = (await ui.call("session.open"))["result"]["session"]
+        await ui.call("session.begin_document", session=session)
+        await ui.call("session.add_page", session=session)
+        for _ in range(MOST_PREVIEWS + 1):
+            opened = (await ui.call("preview.page", session=session, page=1))["result"]
+            token = opened["token"].encode()
+            assert await whole(token + b"\n") == bytes.fromhex("00000004ffd8ffd9")
+        assert await whole(token + b"\n") == b""
+        token = (await ui.call("preview.page", session=session, page=2))["result"]["token"].encode()
+        assert await whole(token + b"\n") == b""
+        assert house.vision.shown == [1] * (MOST_PREVIEWS + 1)
+        token = (await ui.call("preview.open", session=session))["result"]["token"].encode()
+        assert await greeted(token + b"\n") == bytes.fromhex("00000004ffd8ffd9")
+
+
+async def test_a_session_has_only_so_many_previews(tmp_path):
+    """Each is a socket in the vision process; a token that nobody used is none, and the next session begins anew."""
+    async with board(tmp_path) as house, connected() as ui:
+        for _ in range(2):
+            session = (await ui.call("session.open"))["result"]["session"]
+            for number in range(MOST_PREVIEWS):
+                await ui.call("preview.open", session=session)
+                camera = ("face", "document")[number % 2]
+                token = (await ui.call("preview.open", session=session, camera=camera))["result"]["token"].encode()
+                assert await greeted(token + b"\n") == bytes.fromhex("00000004ffd8ffd9")
+            refused = (await ui.call("preview.open", session=session))["error"]["data"]
+            assert (refused["code"], refused["retry"]) == ("preview.too_many", False)
+            await ui.call("session.close", session=session)
+        assert len(house.vision.shown) == 2 * MOST_PREVIEWS
 
 
 async def test_a_wrong_token_uses_up_the_right_one(tmp_path):

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from devices.errors import DeviceError
-from devices.printer.job import JobResult, Picture, Qr, Text
+from devices.printer.job import JobResult, Picture, Qr, Text, length_dots, longest_seconds, millimetres
 from runtime.journal import Journal
 from runtime.messages import (
     CertificateIssue,
@@ -23,7 +23,8 @@ from runtime.messages import (
 from runtime.services.certificate import CertificateService
 from runtime.services.steps import Origin
 from runtime.session import Session, SessionError
-from sim.memory import InlineExecutor, ScriptedVerifier
+from sim.memory import InlineExecutor
+from sim.scripted import ScriptedVision
 from sim.virtual_time import run
 from tests.runtime.house import CERTIFICATE, PDF, SEAL, UI_UID, Noted, Owner, record
 from transport import sm2
@@ -75,7 +76,7 @@ class Desk:
 
     def __init__(self, connection, platform: Platform, printer: Paper) -> None:
         self.connection, self.platform, self.printer = connection, platform, printer
-        self.verifier = ScriptedVerifier()
+        self.verifier = ScriptedVision()
         self.journal = Journal(InlineExecutor(connection), lambda: NOW)
         self.audit = Noted()
         self.session = Session(Owner(), lambda _state: None)
@@ -244,6 +245,33 @@ def test_what_became_of_the_paper_is_told_as_it_is(printed, outcome, paper, code
         assert (await desk.events())[-1][:2] == ("print", state)
 
     stage(story, issued(), printed)
+
+
+def test_the_speed_of_the_paper_is_in_result_and_record():
+    """T4."""
+
+    async def story(desk: Desk) -> None:
+        result = await desk.request()
+        assert (result.paper, result.millimetres_per_second) == ("printed", 101.2)
+        assert desk.noted()["millimetres_per_second"] == 101
+
+    stage(story, issued(), JobResult("printed", None, 303.6, 3.0))
+
+
+def test_a_slow_line_is_given_its_time():
+    """At 9,600 bit/s four pages take longer than a fixed deadline: the driver ends a job, not the service."""
+
+    class Slow(Paper):
+        async def print_job(self, job):
+            length = millimetres(length_dots(job, 576), 203)
+            await asyncio.sleep(longest_seconds(job, length, 960.0))
+            return JobResult("printed", None, length, 300.0)
+
+    async def story(desk: Desk) -> None:
+        object.__setattr__(desk.service, "printer", Slow())
+        assert (await desk.request()).paper == "printed"
+
+    stage(story, issued())
 
 
 def test_a_cancelled_print_is_journaled_as_unknown():

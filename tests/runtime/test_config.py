@@ -72,8 +72,14 @@ def test_the_rig_is_refused_unless_its_launcher_asks():
 
 
 def test_the_rigs_parts_are_refused_without_rig():
-    data = changed(vision={"photo_decoder": "rig", "photo_library": None, "camera": "rig:/run/rig/camera.sock"})
-    assert refused(data, rig=True) == {"vision.photo_decoder": '"rig"', "vision.camera": "rig:/run/rig/camera.sock"}
+    face, document = "rig:/run/rig/camera.sock", "rig:/run/rig/document.sock"
+    cameras = {"camera": face, "document_camera": document}
+    data = changed(vision={"photo_decoder": "rig", "photo_library": None, **cameras})
+    assert refused(data, rig=True) == {
+        "vision.photo_decoder": '"rig"',
+        "vision.camera": face,
+        "vision.document_camera": document,
+    }
 
 
 def test_the_rig_is_told_beside_other_mistakes():
@@ -86,6 +92,9 @@ def test_the_rig_is_told_beside_other_mistakes():
         ({"vision": {"photo_library": None}}, "vision.photo_library"),
         ({"vision": {"photo_library": "libphoto.so"}}, "vision.photo_library"),
         ({"vision": {"camera": "video0"}}, "vision.camera"),
+        ({"vision": {"document_camera": "video1"}}, "vision.document_camera"),
+        ({"vision": {"document_camera": ""}}, "vision.document_camera"),
+        ({"vision": {"camera": "/dev/video0", "document_camera": "/dev/video0"}}, "vision.document_camera"),
         ({"api": {"preview_socket": "/run/govterm/govterm.sock"}}, "api.preview_socket"),
         ({"api": {"socket": "govterm.sock"}}, "api.socket"),
         ({"api": {"socket": "/" + "x" * 107}}, "api.socket"),

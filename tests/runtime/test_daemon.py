@@ -94,7 +94,7 @@ def test_the_stop_ends_the_session_tells_the_clients_and_stops_the_units(tmp_pat
         assert house.loop.time() - began <= 2
         assert house.told.states[-1].startswith(("STOPPING", "STATUS"))
         assert house.told.states.count("STOPPING") == 1
-        assert house.verifier.wiped >= 1
+        assert house.vision.wiped >= 1
         assert house.reader_port.plugged
 
     tell(tmp_path, story, monkeypatch)

@@ -4,10 +4,12 @@ import asyncio
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from devices.config import Fingerprint
 from devices.hotplug import UsbPort
-from runtime import supervisor, tickets
+from devices.status import DeviceState, DeviceStatus
+from runtime import drivers, supervisor, tickets
 from runtime.messages import SupervisionEvent, from_payload
 from sim.devices.fingerprint import VirtualFingerprintSensor
 from sim.memory import MemoryPort
@@ -15,7 +17,6 @@ from sim.virtual_time import run
 from tests.runtime.house import OPERATOR_UID, Caller, House, Refusal, living, tell
 from transport.payload import Payload
 
-OTHER_SAM = bytes.fromhex("05 00 01 00 65 9E 33 01 87 D6 12 00 B1 68 DE 3B")
 PORT = UsbPort("/dev/ttyUSB0", frozenset({"/dev/idcard"}), "0403:6001", "A1")
 
 
@@ -41,7 +42,7 @@ def told(house: House) -> list[tuple[str, str | None, str | None]]:
 
 
 def test_unplugged_opens_a_ticket_and_replugged_closes_it(tmp_path, monkeypatch):
-    """T15, T12: the clocks count from the fault; the udev event starts the driver at once."""
+    """T15, T12: the clocks count from the fault; the udev event starts the driver at once; the log says it once."""
 
     async def story(house: House, _ui: Caller) -> None:
         care = await operator(house)
@@ -78,7 +79,16 @@ def test_unplugged_opens_a_ticket_and_replugged_closes_it(tmp_path, monkeypatch)
             (step, "idcard", "idcard.offline") for step in ("ticket.opened", "ticket.answer", "ticket.closed")
         ]
 
-    tell(tmp_path, story, monkeypatch)
+    with capture_logs() as lines:
+        tell(tmp_path, story, monkeypatch)
+    about = [line for line in lines if "idcard" in {line.get("unit"), line.get("device")}]
+    assert [line["event"] for line in about] == [
+        "device_status",
+        "unit_broken",
+        "ticket_opened",
+        "unit_healed",
+        "ticket_closed",
+    ]
 
 
 def test_a_glitch_opens_no_ticket(tmp_path, monkeypatch):
@@ -128,7 +138,7 @@ def test_a_swapped_device_is_refused_until_an_operator_accepts_it(tmp_path, monk
         with pytest.raises(Refusal, match=r"device\.not_swapped"):
             await care.call("devices.accept", device="idcard")
         house.reader_port.unplug()
-        monkeypatch.setattr("sim.devices.idcard.SAM_ID", OTHER_SAM)
+        house.reader.exchange()
         house.reader_port.plug()
         await care.component("idcard", "potentialFraud")
         shown = await state(care, "idcard")
@@ -148,7 +158,7 @@ def test_a_swapped_device_is_refused_until_an_operator_accepts_it(tmp_path, monk
         await care.component("idcard", "online")
         assert house.rows("SELECT identity FROM identities WHERE device = 'idcard'") == [(shown["identity"],)]
         assert (await care.call("tickets.list"))["late_answers"] == 1
-        assert "device_accepted" in (tmp_path / "audit.jsonl").read_text()
+        assert '"device_accept_ordered"' in (tmp_path / "audit.jsonl").read_text()
 
     tell(tmp_path, story, monkeypatch)
 
@@ -158,11 +168,11 @@ def test_the_right_device_heals_a_swap_by_being_plugged_in(tmp_path, monkeypatch
         care = await operator(house)
         await asyncio.sleep(0.1)
         house.reader_port.unplug()
-        with monkeypatch.context() as swapped:
-            swapped.setattr("sim.devices.idcard.SAM_ID", OTHER_SAM)
-            house.reader_port.plug()
-            await care.component("idcard", "potentialFraud")
+        house.reader.exchange()
+        house.reader_port.plug()
+        await care.component("idcard", "potentialFraud")
         house.reader_port.unplug()
+        house.reader.exchange()
         house.reader_port.plug()
         house.hotplug.plug(PORT)
         await care.component("idcard", "online")
@@ -209,6 +219,32 @@ def test_a_stated_usb_device_must_be_there_and_be_the_one(tmp_path):
             house.hotplug.unplug("/dev/ttyUSB0")
             house.hotplug.plug(PORT)
             await care.component("idcard", "online")
+
+    run(main())
+
+
+def test_a_driver_that_hangs_at_its_start_is_a_fault_with_a_ticket(tmp_path, monkeypatch):
+    """Rule 4, T15: a driver of another distribution may wait without a deadline."""
+
+    class Hanging:
+        status = DeviceStatus(DeviceState.STARTING)
+
+        async def run(self, ready) -> None:
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        house = House(tmp_path)
+        house.settings = msgspec.structs.replace(house.settings, fingerprint=Fingerprint(port="/dev/fingerprint"))
+        load = drivers.load
+        monkeypatch.setattr(
+            drivers, "load", lambda kind, name: (lambda *_: Hanging()) if kind == "fingerprint" else load(kind, name)
+        )
+        async with living(house):
+            care = await operator(house)
+            await asyncio.sleep(600)
+            (ticket,) = await book(care)
+            assert (ticket["device"], ticket["code"]) == ("fingerprint", "link.no_answer")
+            assert (await state(care, "fingerprint"))["state"] == "offline"
 
     run(main())
 

@@ -5,6 +5,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from devices.errors import DeviceError
@@ -13,7 +14,8 @@ from runtime.messages import SupervisionEvent, from_payload
 from runtime.services.identity import IdentityService
 from runtime.services.steps import Origin
 from runtime.session import Session, SessionState
-from sim.memory import MATCH, NO_MATCH, InlineExecutor, ScriptedVerifier
+from sim.memory import InlineExecutor
+from sim.scripted import MATCH, NO_MATCH, ScriptedVision
 from sim.virtual_time import run
 from tests.runtime.house import UI_UID, Noted, Owner, record, values
 from vision.errors import VisionError
@@ -52,7 +54,7 @@ class Desk:
             audit=self.audit,
             origin=Origin("boot", rig=True, wall_clock=lambda: NOW),
             card_wait_seconds=60.0,
-            check_seconds=5.0,
+            verify_seconds=5.0,
         )
 
     def noted(self):
@@ -75,7 +77,7 @@ class Desk:
 
 def stage(story, *outcomes, script=(), verifier=None):
     async def main():
-        checker = verifier or ScriptedVerifier(script)
+        checker = verifier or ScriptedVision(script)
         with closing(sqlite3.connect(":memory:")) as connection:
             desk = Desk(connection, Reader(*outcomes), checker)
             await desk.journal.open()
@@ -111,6 +113,9 @@ def test_a_match_keeps_the_text_for_the_certificate_and_wipes_the_photo():
         assert [e.seconds for e in events] == [1.0, MATCH.seconds]
         assert result.face is not None
         assert (result.face.decision, result.face.operating_point) == ("match", MATCH.operating_point)
+        (told,) = [event.face for event in events if event.face is not None]
+        assert msgspec.structs.asdict(told).items() <= msgspec.structs.asdict(result.face).items()
+        assert "score" not in msgspec.structs.asdict(result.face), "L22"
 
     stage(story, card)
 
@@ -136,7 +141,9 @@ def test_a_refused_face_leaves_nothing(answer, code, retry):
         assert desk.session.record is None
         assert desk.session.state is SessionState.OPEN
         assert desk.noted() == ("refused", code)
-        assert [(e.step, e.outcome, e.code) for e in await desk.events()][-1] == ("verify_face", "refused", code)
+        events = await desk.events()
+        assert [(e.step, e.outcome, e.code) for e in events][-1] == ("verify_face", "refused", code)
+        assert (events[-1].face is not None) == (code in {"face.no_match", "face.presentation_attack"})
 
     stage(story, card, script=[answer])
 
@@ -163,7 +170,7 @@ def test_a_card_that_cannot_be_read_is_a_refusal_in_time(outcome, code):
 def test_a_verifier_that_never_answers_is_an_error_in_time():
     """T13."""
 
-    class Silent(ScriptedVerifier):
+    class Silent(ScriptedVision):
         async def verify(self, photo, guidance, *, deadline_seconds):
             await asyncio.Event().wait()
 

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from runtime import session as sessions_module
 from runtime.session import SessionError, Sessions, SessionState
-from sim.memory import ScriptedVerifier
+from sim.scripted import ScriptedVision
 from sim.virtual_time import run
 from tests.runtime.house import UI_UID, Noted, Owner, record, values
 from vision.errors import VisionError
@@ -21,7 +21,7 @@ def stage(story, *, idle: float = 90.0, longest: float = 1200.0, verifier=None, 
         async with asyncio.TaskGroup() as group:
             keeper = Sessions(
                 group,
-                verifier or ScriptedVerifier(),
+                verifier or ScriptedVision(),
                 audit or Noted(),
                 idle_seconds=idle,
                 longest_seconds=longest,
@@ -35,7 +35,7 @@ def stage(story, *, idle: float = 90.0, longest: float = 1200.0, verifier=None, 
 
 
 def test_the_end_wipes_every_personal_value_before_the_session_is_gone():
-    owner, card, verifier = Owner(), record(), ScriptedVerifier()
+    owner, card, verifier = Owner(), record(), ScriptedVision()
 
     async def story(keeper: Sessions) -> None:
         session = keeper.open(owner)
@@ -204,7 +204,7 @@ def test_an_error_of_the_operation_itself_is_its_own():
     "failure", [VisionError("vision.unavailable", "x", advice="y", retry=True), KeyError("z"), None]
 )
 def test_a_vision_process_that_does_not_wipe_does_not_keep_the_session(failure):
-    class Broken(ScriptedVerifier):
+    class Broken(ScriptedVision):
         async def wipe(self) -> None:
             if failure is None:
                 await asyncio.Event().wait()

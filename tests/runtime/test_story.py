@@ -6,7 +6,7 @@ import json
 import pytest
 
 from runtime.audit import verify
-from sim.memory import NO_MATCH
+from sim.scripted import NO_MATCH
 from sim.virtual_time import run
 from tests.runtime.house import CERTIFICATE, CITIZEN, Caller, House, Refusal, living, tell
 
@@ -33,7 +33,7 @@ def test_one_citizen_is_served_end_to_end(tmp_path, monkeypatch):
         assert len(house.printer.papers) == 1
         assert await ui.call("session.close", session=session) == {}
         assert (await ui.notice("session.ended"))["reason"] == "closed"
-        assert house.verifier.wiped == 1
+        assert house.vision.wiped == 1
         ui.hang_up()
         await asyncio.sleep(1)
         assert house.rows("SELECT kind, state FROM intents") == [("print", "done")]
@@ -83,7 +83,7 @@ def test_an_impostor_is_refused_and_wiped(tmp_path, monkeypatch):
 
     async def story(house: House, ui: Caller) -> None:
         house.place_card()
-        house.verifier.script.append(NO_MATCH)
+        house.vision.script.append(NO_MATCH)
         session = (await ui.call("session.open"))["session"]
         answer = await ui.call("session.verify_identity", session=session)
         assert (answer["outcome"], answer["code"], answer["retry"]) == ("refused", "face.no_match", True)
@@ -115,7 +115,7 @@ def test_an_unplugged_reader_comes_back_by_itself(tmp_path, monkeypatch):
 def test_a_killed_vision_process_comes_back_within_a_quarter_of_a_second(tmp_path, monkeypatch):
     async def story(house: House, ui: Caller) -> None:
         await asyncio.sleep(20)
-        house.verifier.kill()
+        house.vision.kill()
         await ui.component("vision", "offline")
         broke = house.loop.time()
         await ui.component("vision", "online")
@@ -157,7 +157,7 @@ def test_a_lost_client_ends_and_wipes_its_session(tmp_path, monkeypatch):
         await other.call("events.subscribe")
         ui.hang_up()
         await other.component("session", "none")
-        assert house.verifier.wiped == 1
+        assert house.vision.wiped == 1
         assert house.rows("SELECT count(*) FROM records")[0][0] == 1
         assert (await other.call("session.open"))["session"] != session
 
@@ -168,7 +168,7 @@ def test_a_card_left_lying_after_a_refusal_must_be_lifted_and_the_citizen_is_tol
     """A reader does not find a card again that it has read, and cannot know that it lies there (protocols 1.9)."""
 
     async def story(house: House, ui: Caller) -> None:
-        house.verifier.script.append(NO_MATCH)
+        house.vision.script.append(NO_MATCH)
         house.place_card()
         session = (await ui.call("session.open"))["session"]
         assert (await ui.call("session.verify_identity", session=session))["code"] == "face.no_match"
@@ -190,7 +190,7 @@ def test_an_idle_session_ends_and_is_wiped(tmp_path, monkeypatch):
         touched = house.loop.time()
         assert (await ui.notice("session.ended"))["reason"] == "idle"
         assert house.loop.time() - touched == pytest.approx(30, abs=0.1)
-        assert house.verifier.wiped == 1
+        assert house.vision.wiped == 1
         with pytest.raises(Refusal, match=r"session\.unknown"):
             await ui.call("session.request_certificate", session=session, certificate=CERTIFICATE)
 

@@ -1,6 +1,7 @@
 """The one state machine of supervised life (rule 4): back-off, healing, bugs, stop."""
 
 import asyncio
+import itertools
 import random
 
 import pytest
@@ -90,13 +91,46 @@ def test_one_log_line_when_it_breaks_and_one_when_it_heals():
     with capture_logs() as lines:
         run(watched.live(10))
     told = [(line["event"], line.get("code")) for line in lines]
-    assert told == [
+    assert told == [("unit_broken", "idcard.offline"), ("unit_broken", "link.lost"), ("unit_healed", None)]
+    assert [state for _, state, _ in watched.told[-2:]] == [UnitState.RUNNING, UnitState.STOPPED]
+
+
+def test_reasons_that_take_turns_are_each_logged_once_in_an_outage():
+    """L9: an outage of a day is not a day of lines."""
+    errors = itertools.cycle([offline(), LinkLost("no port")])
+
+    async def life(_ready):
+        raise next(errors)
+
+    with capture_logs() as lines:
+        run(Watched(life).live(86_400))
+    assert [(line["event"], line["code"]) for line in lines] == [
         ("unit_broken", "idcard.offline"),
         ("unit_broken", "link.lost"),
-        ("unit_broken", "idcard.offline"),
-        ("unit_healed", None),
     ]
-    assert [state for _, state, _ in watched.told[-2:]] == [UnitState.RUNNING, UnitState.STOPPED]
+
+
+@pytest.mark.parametrize("served", [0.0, 1.0, 11.0])
+def test_what_flaps_says_so_once_a_minute(served):
+    """L9: what is told as broken is told as healed, and no more."""
+
+    async def life(ready):
+        ready()
+        await asyncio.sleep(served)
+        raise offline()
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            keeper = Supervisor(random.Random(1), lambda *_: None)  # noqa: S311 - back-off only
+            keeper.start(group, "unit", life)
+            await asyncio.sleep(600)
+            await keeper.stop()
+
+    with capture_logs() as lines:
+        run(main())
+    events = [line["event"] for line in lines]
+    assert 8 <= events.count("unit_broken") <= 11
+    assert events[:4] == ["unit_broken", "unit_healed"] * 2
 
 
 def test_a_bug_is_logged_by_type_without_its_words_and_supervision_goes_on():

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import stat
 import sys
 from collections.abc import AsyncIterator
@@ -47,9 +48,11 @@ async def test_a_probe_prints_one_object_writes_its_page_and_exits_with_zero(tmp
         code, out, err = await govterm("probe", "environment", "--port", port, "--json", "--report", page)
     said = json.loads(out)
     assert (code, err, out.count("\n")) == (0, "", 1)
-    assert (said["kind"], said["identity"], said["passed"]) == ("environment", "modbus-1", True)
-    assert {step["outcome"] for step in said["steps"]} == {"passed"}
-    assert "modbus-1" in page.read_text()
+    assert (said["kind"], said["identity"], said["passed"]) == ("environment", None, True)
+    outcomes = {step["name"]: step["outcome"] for step in said["steps"]}
+    assert outcomes.pop("identity") == "skipped"
+    assert set(outcomes.values()) == {"passed"}
+    assert "Identity: none told" in page.read_text()
 
 
 async def test_without_a_terminal_a_hand_is_not_asked_for(tmp_path: Path) -> None:
@@ -75,6 +78,7 @@ async def test_a_probe_that_fails_exits_with_one_and_shows_the_wire(tmp_path: Pa
         (("probe", "fridge", "--port", "x"), "no kind fridge; there are idcard"),
         (("probe", "ups", "--port", "x", "--baud", "1"), "baud"),
         (("probe", "ups", "--port", "x", "--set", "colour=1"), "colour"),
+        (("probe", "ups", "--port", "x", "--set", 'driver="nope"'), "[ups] driver: expected an installed driver"),
         (("probe", "ups"), "--port"),
         (("capture", "nut://a@localhost/ups", "f", "--kind", "ups"), "a network address is not recorded"),
         (("capture", "x", "f", "--kind", "fridge"), "no kind fridge"),
@@ -137,6 +141,7 @@ async def test_a_bad_recording_and_a_taken_name_are_told(tmp_path: Path) -> None
 STATE: dict[str, Any] = {
     "printer": {"state": "offline", "code": "printer.paper_out", "details": {"paper": "out"}},
     "idcard": {"state": "online", "identity": "05.01"},
+    "ups": {"state": "online", "identity": "[/]SANTAK[red]"},
     "session": {"state": "none"},
 }
 
@@ -170,7 +175,7 @@ async def test_devices_are_listed_once_away_from_a_terminal(tmp_path: Path) -> N
         code, out, err = await govterm("devices", "--socket", tmp_path / "api.sock")
     assert (code, err) == (0, "")
     assert out.index("idcard") < out.index("printer")
-    for word in ("05.01", "printer.paper_out", "paper=out"):
+    for word in ("05.01", "printer.paper_out", "paper=out", "[/]SANTAK[red]"):
         assert word in out
     assert "session" not in out
 
@@ -240,6 +245,38 @@ async def test_at_a_terminal_a_hand_is_asked_for(tmp_path: Path) -> None:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 assert await process.wait() == 0
             await screen.until(b"press a key: key F3")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+async def test_a_probe_that_is_stopped_leaves_the_device_safe(tmp_path: Path, number: signal.Signals) -> None:
+    """Rule 4: a closed terminal too; of a card reader that means the card is handed back (T5)."""
+    pad = VirtualPinPad()
+    heard, on = pad.feed, asyncio.Event()
+
+    def feed(data: bytes) -> bytes:
+        reply = heard(data)
+        if pad.keypad_on:
+            on.set()
+        return reply
+
+    pad.feed = feed  # type: ignore[method-assign]
+    with PtyHost(pad, tmp_path / "pinpad", baud=9600):
+        async with terminal() as screen:
+            process = await asyncio.create_subprocess_exec(
+                *(GOVTERM, "probe", "pinpad", "--port", str(tmp_path / "pinpad")),
+                stdin=screen.tty,
+                stdout=screen.tty,
+                stderr=screen.tty,
+            )
+            await screen.until(b"press a function key beside the screen")
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                if not pad.keypad_on:
+                    on.clear()
+                    await on.wait()
+                process.send_signal(number)
+                assert await process.wait() == 130
+            await screen.until(b"govterm: stopped")
+    assert not pad.keypad_on
 
 
 async def test_changes_show_in_the_live_table(tmp_path: Path) -> None:

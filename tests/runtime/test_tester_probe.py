@@ -8,8 +8,10 @@ import pytest
 from devices.capture import Tap
 from devices.idcard import protocol as idcard
 from devices.masking.pieces import Piece
+from devices.status import DeviceState, DeviceStatus
 from runtime import drivers
 from runtime.probe import SECTIONS, Report, SettingsError, Step, StepResult, make_settings, probe, wire_lines
+from runtime.probe_common import cancelling
 from runtime.probe_report import render
 from runtime.probe_steps import OPERATIONS, capture_steps, probe_steps
 from sim import virtual_time
@@ -33,11 +35,12 @@ def outcomes(report: Report) -> dict[str, str]:
 @pytest.mark.parametrize("kind", drivers.KINDS)
 def test_a_good_device_passes_and_what_needs_a_hand_is_skipped(kind: str) -> None:
     report = run(kind)
-    skipped = BY_HAND | {"identity"} if kind == "printer" else BY_HAND | {"decode its photo"}
+    anonymous = kind == "environment"
+    skipped = BY_HAND | {"identity"} if anonymous else BY_HAND | {"decode its photo"}
     assert report.passed
     assert {name for name, outcome in outcomes(report).items() if outcome != "passed"} <= skipped
     assert all(step.detail for step in report.steps)
-    assert (report.identity is None) == (kind == "printer")
+    assert (report.identity is None) == anonymous
 
 
 @pytest.mark.parametrize("kind", ["idcard", "fingerprint", "cardreader", "pinpad"])
@@ -110,8 +113,8 @@ def test_a_port_that_two_can_open_is_found() -> None:
         other = memory_bench("environment")
         links = iter((bench.open_link, other.open_link))
 
-        async def opened(port: str, baud: int) -> Any:
-            return await next(links)(port, baud)
+        async def opened(*how: Any) -> Any:
+            return await next(links)(*how)
 
         bench.open_link = opened
         bench.__post_init__()
@@ -132,6 +135,21 @@ def test_a_driver_that_raises_anything_is_no_end_of_the_probe() -> None:
     report = virtual_time.run(story())
     assert [step.outcome for step in report.steps] == ["passed", "failed", "passed"]
     assert report.steps[1].detail == "the driver ends in RuntimeError"
+
+
+def test_a_driver_whose_life_ends_in_anything_is_no_end_of_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T20: a foreign exception's words could be a citizen's."""
+
+    class Foreign:
+        status = DeviceStatus(DeviceState.STARTING)
+
+        async def run(self, ready: Any) -> None:
+            raise RuntimeError("王小明")
+
+    monkeypatch.setattr(drivers, "load", lambda kind, name: lambda *_: Foreign())
+    report = run("ups")
+    assert report.steps[0].detail == "the driver ends in RuntimeError"
+    assert {step.outcome for step in report.steps[1:]} == {"skipped"}
 
 
 def test_the_photo_decoder_that_is_missing_is_a_failure_only_when_it_was_named() -> None:
@@ -169,6 +187,19 @@ def test_of_a_personal_wire_only_the_heads_are_shown() -> None:
     assert not [line for line in lines for secret in secrets if secret in line]
 
 
+def test_what_is_over_at_once_was_not_cancelled() -> None:
+    """A step never claims what it did not do."""
+
+    async def at_once(_: Any) -> str:
+        return "done"
+
+    async def story() -> Report:
+        return await probe(memory_bench("ups"), [Step("cancel", cancelling(at_once))])
+
+    (step,) = virtual_time.run(story()).steps
+    assert (step.outcome, step.detail) == ("skipped", "the call was over before it could be cancelled")
+
+
 def test_noise_is_told_in_one_line() -> None:
     noise: list[Any] = [("to_host", Piece(bytes(1), 0))] * 5
     assert wire_lines([*noise, ("to_device", Piece(b"\x05", 1))]) == ["< 5 bytes", "> 05"]
@@ -194,7 +225,7 @@ def test_settings_come_from_the_kinds_section() -> None:
 
 
 def test_every_kind_can_be_probed() -> None:
-    assert set(OPERATIONS) == set(SECTIONS) == set(drivers.KINDS)
+    assert set(OPERATIONS) == set(SECTIONS) == {*drivers.KINDS, "camera"}
 
 
 def test_the_json_has_exactly_the_stated_shape() -> None:

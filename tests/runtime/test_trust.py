@@ -63,7 +63,7 @@ async def test_a_stated_identity_is_not_remembered_and_what_was_remembered_does_
     with pytest.raises(WrongDevice):
         strict.check_identity("idcard", "A")
     with pytest.raises(TrustError):
-        await strict.accept("idcard")
+        strict.refused("idcard")
 
 
 async def test_only_the_refused_device_can_be_accepted_and_only_while_it_is_there(database):
@@ -73,11 +73,11 @@ async def test_only_the_refused_device_can_be_accepted_and_only_while_it_is_ther
         with pytest.raises(WrongDevice):
             one.check_identity("idcard", "B")
         if accepted:
-            assert await one.accept("idcard") == "B"
+            await one.accept("idcard", one.refused("idcard"))
         else:
             one.check_identity("idcard", "A")
             with pytest.raises(TrustError):
-                await one.accept("idcard")
+                one.refused("idcard")
     assert not one.check_identity("idcard", "B")
     assert database.execute("SELECT identity FROM identities").fetchall() == [("B",)]
 

@@ -75,10 +75,10 @@ def test_users_and_directories_are_made_as_told(root):
 
 def test_the_udev_rules_are_well_formed(root):
     """Each rule is a list of match and assignment pairs, and gives a class that the unit allows (L8)."""
-    pair = r'(ACTION|SUBSYSTEM|SUBSYSTEMS|KERNEL|ENV\{\w+\}|GROUP|MODE|TAG)(==|!=|=|\+=)"[^"]*"'
+    pair = r'(ACTION|SUBSYSTEM|SUBSYSTEMS|KERNEL|ENV\{\w+\}|GROUP|MODE|TAG|IMPORT\{builtin\})(==|!=|=|\+=)"[^"]*"'
     text = (root / "etc/udev/rules.d/99-govterm.rules").read_text()
     rules = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert len(rules) == 2
+    assert len(rules) == 3
     for rule in rules:
         assert re.fullmatch(rf"{pair}(, {pair})*", rule), rule
         assert 'ACTION!="remove"' in rule
@@ -87,7 +87,13 @@ def test_the_udev_rules_are_well_formed(root):
 
 def test_each_device_class_the_unit_allows_is_loaded_at_boot(root):
     """A class that does not exist when the unit starts stays refused for a device plugged in later."""
-    module = {"char-ttyUSB": "usbserial", "char-ttyACM": "cdc_acm", "char-video4linux": "videodev", "char-ttyS": None}
+    module = {
+        "char-ttyUSB": "usbserial",
+        "char-ttyACM": "cdc_acm",
+        "char-usb": "usblp",
+        "char-video4linux": "videodev",
+        "char-ttyS": None,
+    }
     loaded = set((root / "etc/modules-load.d/govterm.conf").read_text().split("\n"))
     allowed = [value.split()[0] for value in setting(root, "DeviceAllow")]
     assert set(allowed) == set(module)

@@ -76,7 +76,7 @@ def test_the_story_goes_as_told(runs: dict[Sabotage | None, Run]) -> None:
     sent = report["delivery"]["sent"]
     assert sent >= 8
     assert report["delivery"] == {"sent": sent, "received": sent, "lost": 0, "duplicates": 0, "altered": 0}
-    assert report["story"][0]["face"]["presentation_attack"] == "not_checked"
+    assert report["story"][0]["face"]["presentation_attack"] == "bona_fide"
 
 
 def test_names_are_masked_on_the_api(runs: dict[Sabotage | None, Run]) -> None:

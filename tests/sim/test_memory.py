@@ -1,4 +1,4 @@
-"""The in-memory forms of the five seams keep the seams' promises (rule 5)."""
+"""The in-memory forms of the seams keep the seams' promises (rule 5)."""
 
 import asyncio
 import socket
@@ -10,23 +10,18 @@ from typing import Any, ClassVar
 
 import pytest
 
+from devices.hotplug import Hotplug
 from devices.link import LinkLost, OpenLink
 from runtime.seams import HostPower, JournalExecutor
 from sim import virtual_time
-from sim.memory import (
-    MATCH,
-    NO_MATCH,
-    InlineExecutor,
-    MemoryLinks,
-    MemoryPort,
-    MemoryUplink,
-    RecordedPower,
-    ScriptedVerifier,
-)
+from sim.memory import InlineExecutor, MemoryHotplug, MemoryLinks, MemoryPort, RecordedPower
+from sim.scripted import DOCUMENT_PDF, MATCH, NO_MATCH, PAGE, ScriptedVision
+from sim.uplink import MemoryUplink
 from sim.wire import Fault, Verbs
 from transport.uplink import Message, Uplink, UplinkLost
 from vision.errors import VisionError
-from vision.verifier import Verifier
+from vision.page_report import Document, Progress
+from vision.verifier import Cameras, CameraStatus, Verifier
 
 
 class Parrot:
@@ -45,16 +40,31 @@ def on_virtual_time(story: Callable[..., Coroutine[Any, Any, None]]) -> Callable
 
 
 def conforms(
-    links: OpenLink, uplink: Uplink, verifier: Verifier, journal: JournalExecutor, power: HostPower
+    *,
+    links: OpenLink,
+    hotplug: Hotplug,
+    uplink: Uplink,
+    verifier: Verifier,
+    cameras: Cameras,
+    journal: JournalExecutor,
+    power: HostPower,
 ) -> tuple[object, ...]:
     """Read by mypy: each form fits its seam."""
-    return links, uplink, verifier, journal, power
+    return links, hotplug, uplink, verifier, cameras, journal, power
 
 
 def test_every_seam_has_its_form() -> None:
-    connection = sqlite3.connect(":memory:")
-    forms = conforms(MemoryLinks({}), MemoryUplink(), ScriptedVerifier(), InlineExecutor(connection), RecordedPower())
-    assert len(forms) == 5
+    connection, vision = sqlite3.connect(":memory:"), ScriptedVision()
+    forms = conforms(
+        links=MemoryLinks({}),
+        hotplug=MemoryHotplug(),
+        uplink=MemoryUplink(),
+        verifier=vision,
+        cameras=vision,
+        journal=InlineExecutor(connection),
+        power=RecordedPower(),
+    )
+    assert len(forms) == 7
     connection.close()
 
 
@@ -183,14 +193,14 @@ async def test_power_requests_are_counted() -> None:
 PHOTO = memoryview(bytes(1024))
 
 
-async def verify(verifier: ScriptedVerifier, deadline_seconds: float = 5) -> object:
+async def verify(verifier: ScriptedVision, deadline_seconds: float = 5) -> object:
     return await verifier.verify(PHOTO, lambda code: None, deadline_seconds=deadline_seconds)
 
 
 @on_virtual_time
 async def test_the_verifier_plays_its_script_on_the_loops_clock() -> None:
     lost = VisionError("camera.lost", "scripted", advice="", retry=True)
-    verifier = ScriptedVerifier([NO_MATCH, lost, replace(MATCH, seconds=9.0)])
+    verifier = ScriptedVision([NO_MATCH, lost, replace(MATCH, seconds=9.0)])
     with pytest.raises(VisionError, match="down"):
         await verify(verifier)
     ready = asyncio.Event()
@@ -216,7 +226,7 @@ async def test_the_verifier_plays_its_script_on_the_loops_clock() -> None:
         assert await life == "vision.unavailable"
 
 
-async def _life(verifier: ScriptedVerifier, ready: asyncio.Event) -> str:
+async def _life(verifier: ScriptedVision, ready: asyncio.Event) -> str:
     with pytest.raises(VisionError) as caught:
         await verifier.run(ready.set)
     return caught.value.code
@@ -224,7 +234,7 @@ async def _life(verifier: ScriptedVerifier, ready: asyncio.Event) -> str:
 
 @on_virtual_time
 async def test_the_verifier_rasterises_and_previews() -> None:
-    verifier = ScriptedVerifier()
+    verifier = ScriptedVision()
     ready = asyncio.Event()
     life = asyncio.create_task(_life(verifier, ready), name="vision")
     await ready.wait()
@@ -241,3 +251,45 @@ async def test_the_verifier_rasterises_and_previews() -> None:
         assert ours.recv(100) == b"", "wiping ends the preview"
     verifier.kill()
     await life
+
+
+@on_virtual_time
+async def test_the_cameras_are_unknown_without_a_process() -> None:
+    vision, heard, ready = ScriptedVision(cameras=["face"]), list[CameraStatus](), asyncio.Event()
+    vision.watch(heard.append)
+    life = asyncio.create_task(_life(vision, ready), name="vision")
+    await ready.wait()
+    vision.camera_is("face", "frozen", "camera.frozen")
+    vision.kill()
+    await life
+    vision.camera_is("face", "dark")
+    states = [(status.state, status.code) for status in heard]
+    assert states == [("unknown", None), ("online", None), ("frozen", "camera.frozen"), ("unknown", None)]
+
+
+@on_virtual_time
+async def test_pages_are_those_of_a_camera_that_gives_pictures() -> None:
+    vision, ready, told = ScriptedVision(), asyncio.Event(), list[Progress]()
+    life = asyncio.create_task(_life(vision, ready), name="vision")
+    await ready.wait()
+    await vision.begin_document(paper="a4", tone="grey", sides=1)
+    assert await vision.add_page(told.append) == PAGE
+    assert [progress.step for progress in told] == ["find", "judge", "turn", "done"]
+    assert await vision.finish_document(told.append, most_bytes=10_000) == Document(1, DOCUMENT_PDF)
+    with pytest.raises(VisionError, match="does not fit"):
+        await vision.finish_document(told.append, most_bytes=1)
+    ours, theirs = socket.socketpair()
+    with ours:
+        await vision.show_page(theirs, 1)
+        assert ours.recv(20) == bytes.fromhex("00000004ffd8ffd9")
+        assert ours.recv(20) == b""
+    vision.camera_is("document", "lost", "camera.lost")
+    with pytest.raises(VisionError, match="document camera is lost"):
+        await vision.add_page(told.append)
+    vision.camera_is("document", "dark")
+    asyncio.get_running_loop().call_later(0.1, vision.kill)
+    with pytest.raises(VisionError) as caught:
+        await vision.add_page(told.append)
+    assert caught.value.code == "vision.unavailable"
+    await life
+    assert vision.pages is None

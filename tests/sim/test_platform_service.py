@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sim.memory import MemoryUplink
 from sim.people import Population
 from sim.platform.logic import Platform, PlatformKeys
 from sim.platform.service import serve
 from sim.platform.store import Store
+from sim.uplink import MemoryUplink
 from sim.virtual_time import run
 from tests.sim.platform_client import event
 from tests.transport.line_rig import SETTINGS, TERMINAL, FakeLog, until

@@ -45,7 +45,7 @@ def test_a_new_rig_is_private_and_the_daemon_accepts_its_configuration(files: Ri
     assert check_machine(settings) == []
     assert settings.rig
     assert settings.platform.port == made.broker_port
-    assert settings.vision.camera == f"rig:{files.camera}"
+    assert settings.vision.cameras == {"face": f"rig:{files.camera}", "document": f"rig:{files.document_camera}"}
 
 
 def test_a_rig_is_never_replaced(files: RigFiles) -> None:
@@ -89,7 +89,7 @@ async def test_it_starts_obeys_and_leaves_nothing(files: RigFiles, prepared: ass
         assert "sim.broker" in commands
         assert "sim.platform" in commands
         listed = await ask(files.control, "rig", "verbs")
-        assert set(listed) == {*KINDS, "nut", "camera", "broker", "platform"}
+        assert set(listed) == {*KINDS, "nut", "camera", "document", "broker", "platform"}
         assert {"place_card", "remove_card", "unplug", "plug", "fault"} <= set(listed["idcard"])
         assert {"paper_out", "refill", "open_cover", "unplug"} <= set(listed["printer"])
         assert {"slow", "silent", "double_answer", "broken_seal", "drop_record", "double_record", "outage"} <= set(
@@ -100,6 +100,8 @@ async def test_it_starts_obeys_and_leaves_nothing(files: RigFiles, prepared: ass
         for citizen in (0, 399):
             await ask(files.control, "idcard", "place_card", {"citizen": citizen, "photo": "eileen_collins"})
         await ask(files.control, "idcard", "place_card", {"name": "样本"})
+        permit = {"variant": "hk_macao_taiwan", "photo": "eileen_collins"}
+        await ask(files.control, "idcard", "place_permit", permit)
         for args, said in (
             ({"citizen": 400}, "the population has 0 to 399"),
             ({"photo": "nobody"}, "photo block|base64|padding"),
@@ -114,6 +116,12 @@ async def test_it_starts_obeys_and_leaves_nothing(files: RigFiles, prepared: ass
         await ask(files.control, "camera", "show", {"person": "eileen_collins"})
         with pytest.raises(ControlError, match="stranger"):
             await ask(files.control, "camera", "show", {"person": "stranger"})
+        for camera, socket in (("camera", files.camera), ("document", files.document_camera)):
+            assert {"dark", "cover", "freeze", "low_resolution"} <= set(listed[camera])
+            await rig.do(camera, "unplug")
+            assert not socket.exists()
+            await rig.do(camera, "plug")
+            assert socket.exists()
         with pytest.raises(ControlError, match="seconds: 0 to 3600"):
             await rig.do("platform", "slow", seconds=-1)
         await rig.do("platform", "slow", seconds=0.5)

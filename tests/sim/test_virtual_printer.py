@@ -217,7 +217,7 @@ def test_real_time_commands_inside_a_picture_are_done() -> None:
 
 def test_identity_and_sensor_questions() -> None:
     printer = VirtualPrinter()
-    assert printer.feed(bytes.fromhex("1D 49 43")) == b"\x5fVIRTUAL\x00"
+    assert printer.feed(bytes.fromhex("1D 49 44")) == b"\x5fVIRTUAL\x00"
     assert printer.feed(bytes.fromhex("1D 49 01 1B 76 1D 72 02")) == b"\x01\x00\x00"
     printer.near_end()
     assert printer.feed(bytes.fromhex("1D 72 01")) == b"\x03"

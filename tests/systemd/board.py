@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sim.trust import make_trust
 from tests.vision.conftest import CACHE as MODELS
-from vision import models
+from vision import store
 
 BOOT = Path(__file__).with_name("boot.sh")
 COMMAND_SECONDS = 60
@@ -181,7 +181,7 @@ def install(board: Board, parts: Parts, scratch: Path) -> None:
     board.run("systemctl", "daemon-reload")
     for user in ("kiosk", "stranger", "outsider"):
         board.run("useradd", user, *(() if user == "outsider" else ("--groups", "govterm-ui")))
-    models.prepare(MODELS / "models")
+    store.prepare(MODELS / "models")
     for model in (MODELS / "models").glob("*.onnx"):
         shutil.copy(model, board.root / "var/lib/govterm-models")
     trust = make_trust(scratch / "trust", "HALL-0001")

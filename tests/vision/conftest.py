@@ -11,6 +11,7 @@ import pytest
 from sim import assets as rig_assets
 from sim.assets import Assets
 from vision import models as model_store
+from vision import store
 from vision.models import Image, Models
 
 CACHE = Path(os.environ.get("GOVTERM_CACHE", Path(__file__).parents[2] / ".cache" / "govterm"))
@@ -19,7 +20,7 @@ CACHE = Path(os.environ.get("GOVTERM_CACHE", Path(__file__).parents[2] / ".cache
 @pytest.fixture(scope="session")
 def model_directory() -> Path:
     """Where the models lie, fetched and prepared when they do not yet."""
-    model_store.prepare(CACHE / "models")
+    store.prepare(CACHE / "models")
     return CACHE / "models"
 
 

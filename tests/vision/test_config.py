@@ -1,7 +1,6 @@
 """The cameras in `[vision]` (vision/config.py)."""
 
 import msgspec
-import pytest
 
 from vision.config import Vision
 
@@ -22,9 +21,3 @@ def test_five_megapixels_unless_told_otherwise() -> None:
     settings = converted(document_camera=DOCUMENT)
     assert (settings.document_width, settings.document_height) == (2592, 1944)
     assert settings.document_width * settings.document_height >= 5_000_000
-
-
-@pytest.mark.parametrize("address", ["video0", "", "rig:relative", FACE])
-def test_a_document_camera_has_a_path_of_its_own(address: str) -> None:
-    with pytest.raises(msgspec.ValidationError, match="document_camera"):
-        converted(document_camera=address)

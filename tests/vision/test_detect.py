@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from vision.detect import SCORE_THRESHOLD, detect
-from vision.models import Image, Models, fetch, read_manifest
+from vision.manifest import read_manifest
+from vision.models import Image, Models
+from vision.store import fetch
 
 
 @pytest.fixture(scope="module")

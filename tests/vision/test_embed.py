@@ -11,7 +11,9 @@ from vision.align import align
 from vision.detect import detect
 from vision.embed import embed, unit
 from vision.folding import fold
-from vision.models import Floats, Image, Models, fetch, read_manifest
+from vision.manifest import read_manifest
+from vision.models import Floats, Image, Models
+from vision.store import fetch
 
 
 @pytest.fixture(scope="module")

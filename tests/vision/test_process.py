@@ -18,17 +18,25 @@ from typing import Any
 import cv2
 import msgspec
 import numpy as np
+import pypdfium2
 import pytest
 from fpdf import FPDF
 
 from sim.assets import Assets, chip_photo
+from sim.attack import Actor
 from sim.camera import CameraServer, DocumentCameraServer
 from sim.scene import load_people
+from tests.vision.attack_rig import hopper_mesh, mesher
 from vision import process as process_module
+from vision.attack.mesh import Mesh
 from vision.config import Vision
 from vision.errors import VisionError
+from vision.manifest import MANIFEST
+from vision.page_report import Progress
 from vision.process import VisionProcess
 from vision.verifier import CameraName, CameraState, CameraStatus, Verification
+
+__all__ = ["hopper_mesh", "mesher"]
 
 HOPPER, COLLINS = "grace_hopper", "eileen_collins"
 
@@ -58,7 +66,7 @@ async def bench(tmp_path: Path, model_directory: Path, assets: Assets) -> AsyncI
     camera.show(HOPPER)
     path = tmp_path / "camera.sock"
     settings = Vision(
-        camera=f"rig:{path}", model_directory=str(model_directory), photo_decoder="rig", hung_seconds=20.0
+        camera=f"rig:{path}", model_directory=str(model_directory), photo_decoder="rig", challenge=0, hung_seconds=20.0
     )
     async with camera.serve(path):
         yield Bench(camera, settings, assets)
@@ -114,7 +122,9 @@ async def test_the_person_of_the_card_is_accepted_and_another_refused(
         accepted = await bench.verify(vision)
         assert accepted.outcome == "match"
         assert accepted.score > accepted.threshold + 0.1
-        assert (accepted.frames, accepted.presentation_attack) == (3, "not_checked")
+        assert (accepted.frames, accepted.operating_point) == (3, "1e-5")
+        assert accepted.presentation_attack == "bona_fide"
+        assert [layer.layer for layer in accepted.layers] == ["grid", "colour", "motion", "border"]
         assert {"photo", "detect", "align", "embed"} <= accepted.stages.keys()
         assert accepted.seconds < 5, "T13"
         bench.camera.show(COLLINS)
@@ -140,6 +150,48 @@ def written_by(pid: int) -> Iterable[str]:
         harmless = target.startswith(("socket:", "pipe:", "anon_inode:")) or target == "/dev/null"
         if flags & os.O_ACCMODE and not harmless and descriptor.name != "2":
             yield target
+
+
+class ActorServer(CameraServer):
+    """The face camera before a head that turns and nods."""
+
+    def __init__(self, actor: Actor) -> None:
+        super().__init__({}, seed=1)
+        self.actor = actor
+
+    def _jpeg(self) -> bytes:
+        return cv2.imencode(".jpg", self.actor.frame(), [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+
+
+async def test_a_challenge_is_asked_for_and_done(
+    bench: Bench, tmp_path: Path, hopper: np.ndarray, hopper_mesh: Mesh
+) -> None:
+    """T9, T13: a head that does what is asked is compared; who only looks on gets no decision, however alike."""
+    actor = Actor(hopper, hopper_mesh, seed=2)
+    path = tmp_path / "actor.sock"
+    async with ActorServer(actor).serve(path):
+        vision = bench.process(camera=f"rig:{path}", challenge=1)
+        async with living(vision):
+            verification = await vision.verify(bench.photo, actor.ask, deadline_seconds=20)
+            assert (verification.outcome, verification.presentation_attack) == ("match", "bona_fide")
+            (challenge,) = (layer for layer in verification.layers if layer.layer == "challenge")
+            assert challenge.evidence["made"] == 1
+            assert verification.seconds - challenge.evidence["seconds"] < 5
+            actor.ask("")
+            async with code("face.attack_undecided"):
+                await bench.verify(vision, seconds=20)
+    assert len({told for _, told in bench.guidance} & {"face.turn_left", "face.turn_right", "face.nod"}) == 1
+
+
+async def test_without_the_models_of_a_challenge_it_does_not_start(bench: Bench, tmp_path: Path) -> None:
+    """T9: fails closed."""
+    text = MANIFEST.read_text()
+    before, after = text.partition("[mesh]")[0], "[adaptation]" + text.partition("[adaptation]")[2]
+    (tmp_path / "manifest.toml").write_text(before + after)
+    (tmp_path / "adaptation.npz").write_bytes((MANIFEST.parent / "adaptation.npz").read_bytes())
+    vision = bench.process(model_manifest=str(tmp_path / "manifest.toml"), challenge=1)
+    async with asyncio.timeout(20), code("model.no_mesh", retry=False):
+        await vision.run(lambda: pytest.fail("ready"))
 
 
 async def test_what_the_person_does_wrong_is_said_then_given_as_the_reason(bench: Bench) -> None:
@@ -298,7 +350,7 @@ async def test_a_wipe_ends_a_running_check(bench: Bench) -> None:
 
 async def test_a_process_that_does_not_wipe_is_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """T20: its memory goes with it."""
-    monkeypatch.setattr(process_module, "_SHORT_SECONDS", 0.2)
+    monkeypatch.setattr(process_module, "SHORT_SECONDS", 0.2)
     vision = bench.process()
     async with living(vision) as life:
         os.kill(vision.pid or 0, signal.SIGSTOP)
@@ -328,9 +380,13 @@ async def test_a_process_that_cannot_be_started_is_told_of(bench: Bench, monkeyp
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
-    [({"model_directory": "/nowhere"}, "model.missing"), ({"photo_decoder": "library"}, "photo.decoder_missing")],
+    [
+        ({"model_directory": "/nowhere"}, "model.missing"),
+        ({"photo_decoder": "library"}, "photo.decoder_missing"),
+        ({"frames": 9}, "model.no_threshold"),
+    ],
 )
-async def test_what_it_cannot_start_with_is_named(bench: Bench, changes: dict[str, str], expected: str) -> None:
+async def test_what_it_cannot_start_with_is_named(bench: Bench, changes: dict[str, Any], expected: str) -> None:
     vision = bench.process(**changes)
     async with asyncio.timeout(20), code(expected, retry=False):
         await vision.run(lambda: pytest.fail("ready"))
@@ -450,26 +506,99 @@ async def test_a_frozen_camera_is_found_at_a_look_and_mends_by_itself(bench: Ben
         await statuses.until("face", "online")
 
 
-async def test_a_document_is_kept_at_full_size_and_less_is_refused(bench: Bench, tmp_path: Path) -> None:
-    """T2; the picture does not leave the process, and the wipe turns the camera off."""
+async def test_a_document_is_scanned_and_less_than_5_megapixels_refused(bench: Bench, tmp_path: Path) -> None:
+    """T2, T13; the wipe forgets the document and turns its camera off."""
     async with document_camera(bench, tmp_path) as document:
         vision = bench.process()
         statuses = Statuses(vision)
+        told: list[Progress] = []
         async with living(vision):
-            captured = await vision.capture_document()
-            assert (captured.width, captured.height) == (2592, 1944)
-            assert 0.3 < captured.sharpness < 1
+            async with code("document.not_begun", retry=False):
+                await vision.add_page(told.append)
+            await vision.begin_document(paper="a4", tone="grey", sides=2)
+            begun = time.monotonic()
+            page = await vision.add_page(told.append)
+            assert time.monotonic() - begun < 5, "T13"
+            assert (page.number, page.side, page.width, page.height) == (1, "front", 1654, 2339)
+            assert page.captured_dpi > 150
+            assert page.turns in (1, 3), "it lies across"
+            assert [progress.step for progress in told] == ["find", "judge", "turn", "done"]
             assert (await bench.verify(vision)).outcome == "match", "the face camera serves as before"
-            assert document.watched
+            assert (await vision.add_page(told.append)).side == "back"
+            document.dark()
+            await statuses.until("document", "dark")
+            async with code("document.too_dark"):
+                await vision.add_page(told.append, retake=1)
+            told.clear()
+            made = await vision.finish_document(told.append, most_bytes=1_000_000)
+            assert [progress.step for progress in told[-3:]] == ["compress", "compress", "assemble"]
+            assert made.pages == 2
+            assert len(made.pdf) <= 1_000_000
+            shown = pypdfium2.PdfDocument(made.pdf)
+            assert [tuple(round(side) for side in each.get_size()) for each in shown] == [(595, 842)] * 2
+            shown.close()
+            await vision.discard_document()
+            async with code("document.not_begun", retry=False):
+                await vision.finish_document(told.append, most_bytes=1_000_000)
+            await vision.begin_document(paper="a4", tone="grey", sides=1)
             await vision.wipe()
+            async with code("document.not_begun", retry=False):
+                await vision.finish_document(told.append, most_bytes=1_000_000)
             await condition(lambda: not document.watched)
             document.low_resolution()
+            await vision.begin_document(paper="a4", tone="grey", sides=1)
             async with code("camera.resolution_too_low"):
-                await vision.capture_document()
+                await vision.add_page(told.append)
             await statuses.until("document", "lost", "camera.resolution_too_low")
-            document.unplug()
-            async with code("camera.lost"):
-                await vision.capture_document()
+
+
+async def test_five_megapixels_are_asked_of_the_frame_whatever_the_camera_promises(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """T2."""
+    async with document_camera(bench, tmp_path) as document:
+        document.low_resolution()
+        vision = bench.process(document_width=640, document_height=480)
+        async with living(vision):
+            await vision.begin_document(paper="a4", tone="grey", sides=1)
+            async with code("document.resolution_too_low", retry=False):
+                await vision.add_page(lambda _: None)
+
+
+async def test_a_page_is_shown_once_and_a_wipe_ends_a_reader_that_does_not_read(bench: Bench, tmp_path: Path) -> None:
+    async with document_camera(bench, tmp_path):
+        vision = bench.process()
+        async with living(vision):
+            await vision.begin_document(paper="a4", tone="colour", sides=1)
+            await vision.add_page(lambda _: None)
+            near, far = socket.socketpair()
+            await vision.show_page(far, 1)
+            reader, writer = await asyncio.open_connection(sock=near)
+            async with asyncio.timeout(10):
+                frame = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            assert int.from_bytes(frame[:4], "big") == len(frame) - 4
+            page = cv2.imdecode(np.frombuffer(frame[4:], np.uint8), cv2.IMREAD_COLOR)
+            assert page is not None
+            assert page.shape == (1448, 1024, 3)
+            ours, theirs = socket.socketpair()
+            with ours:
+                async with code("document.no_such_page", retry=False):
+                    await vision.show_page(theirs, 2)
+                ours.setblocking(False)
+                async with asyncio.timeout(5):
+                    assert await asyncio.get_running_loop().sock_recv(ours, 1) == b"", "closed on both sides"
+            lazy, theirs = socket.socketpair()
+            with lazy:
+                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+                await vision.show_page(theirs, 1)
+                await vision.wipe()
+                lazy.settimeout(1)
+                got = b""
+                while chunk := lazy.recv(65_536):
+                    got += chunk
+                assert len(got) < len(frame)
 
 
 async def test_the_document_preview_is_of_the_document(bench: Bench, tmp_path: Path) -> None:
@@ -494,7 +623,9 @@ async def test_without_a_document_camera_its_calls_say_so(bench: Bench) -> None:
     vision = bench.process()
     async with living(vision):
         async with code("camera.missing", retry=False):
-            await vision.capture_document()
+            await vision.add_page(lambda _: None)
+        async with code("camera.missing", retry=False):
+            await vision.begin_document(paper="a4", tone="grey", sides=1)
         ours, theirs = socket.socketpair()
         with ours:
             async with code("camera.missing", retry=False):

@@ -8,10 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vision import wire
+from vision.attack.result import LayerResult
 from vision.config import Vision
-from vision.verifier import CameraStatus, Capture, Raster, Verification
+from vision.page_report import Document, PageQuality, PageReport, Progress
+from vision.verifier import CameraStatus, Raster, Verification
 
-VERIFICATION = Verification("match", 0.8, 0.5, "fmr-1e-5", 3, "sface", "not_checked", 0.2, {"detect": 0.03})
+LAYERS = (LayerResult("grid", "bona_fide", 0.4, None, {"peak": 0.9}), LayerResult("challenge", "undecided"))
+STAGES = {"detect": 0.03}
+VERIFICATION = Verification("match", 0.8, 0.5, "1e-5", 9e-6, 3, "sface", "bona_fide", LAYERS, 0.2, STAGES)
+
+PAGE = PageReport(
+    1, 1, "front", 1654, 2339, 163.5, ((1.5, 2.0),) * 4, 0.9, None, PageQuality(0, 0, 2.1, 230, 0.4, None)
+)
 
 REQUESTS = [
     wire.Start(Vision(camera="usb-camera"), rig=True),
@@ -19,7 +27,12 @@ REQUESTS = [
     wire.Rasterise(2, b"%PDF-", 576, 4, 5.0),
     wire.Preview(3),
     wire.Preview(3, "document"),
-    wire.CaptureDocument(6, 5.0),
+    wire.BeginDocument(6, "card", "black_white", 2),
+    wire.AddPage(6, None, 5.0),
+    wire.AddPage(6, 3, 5.0),
+    wire.ShowPage(7, 1),
+    wire.FinishDocument(8, 4_000_000, 20.0),
+    wire.DiscardDocument(9),
     wire.Wipe(4),
     wire.Cancel(5),
     wire.Ping(),
@@ -29,7 +42,9 @@ REPLIES = [
     wire.Guidance(1, "face.none"),
     wire.Verified(1, VERIFICATION),
     wire.Rasterised(2, [Raster(8, 2, b"\xaa\x55")]),
-    wire.Captured(6, Capture(2592, 1944, 0.6)),
+    wire.Progressed(6, Progress("find", 1, 1)),
+    wire.PageAdded(6, PAGE),
+    wire.Finished(8, Document(2, b"%PDF-")),
     wire.CameraChanged(CameraStatus("document", "lost", "camera.missing")),
     wire.Done(3),
     wire.Failed(4, "camera.lost", "gone", "look", retry=True),

@@ -136,10 +136,18 @@ class Crt591(CardReaderDriver[Frame | Signal]):
             else:
                 if isinstance(heard, Frame):
                     self._in_step = True
-                    await self.tell(bytes([Signal.ACK]))
+                    await self._acknowledge(heard)
                     return heard
             say = encoded
         raise self.error("garbled", "frames do not get through", advice="check the cable", retry=True)
+
+    async def _acknowledge(self, reply: Frame) -> None:
+        """Tell the reader that its reply has come; when that fails, nobody will have the reply."""
+        try:
+            await self.tell(bytes([Signal.ACK]))
+        except BaseException:
+            reply.wipe()
+            raise
 
     async def _fence(self) -> None:
         """Abort what the reader may still be doing."""

@@ -1,0 +1,1 @@
+"""Presentation-attack detection: passive measures, a challenge, an optional network, each reported by itself (T9)."""
