@@ -170,8 +170,11 @@ async def previewed(terminal: Terminal, session: str, shown: list[float]) -> Asy
         writer.close()
 
 
-async def check(terminal: Terminal, session: str) -> dict[str, Any]:
+async def check(rig: Rig, terminal: Terminal, session: str) -> dict[str, Any]:
+    """Lay down the card, check its holder's identity, take the card away."""
+    await rig.do("idcard", "place_card")
     result = await terminal.call("session.verify_identity", session=session)
+    await rig.do("idcard", "remove_card")
     assert result["outcome"] == "done", result
     return result
 
@@ -187,9 +190,8 @@ def memory_of(pid: int) -> tuple[float, float | None]:
 async def serve_for_a_minute(rig: Rig, terminal: Terminal, vision: int, measured: Measured) -> None:
     """Go through the phases: a first check to warm up, nothing, a preview, checks with it and without by turns."""
     await rig.do("camera", "show", person="grace_hopper")
-    await rig.do("idcard", "place_card")
     session = (await terminal.call("session.open"))["session"]
-    await check(terminal, session)
+    await check(rig, terminal, session)
     await terminal.call("session.close", session=session)
     measured.memory["at rest, before"] = memory_of(vision)
     with measured.quiet.lasting():
@@ -201,21 +203,21 @@ async def serve_for_a_minute(rig: Rig, terminal: Terminal, vision: int, measured
             await asyncio.sleep(QUIET_SECONDS)
     for block in range(BLOCKS):
         if block % 2:
-            await checks_for_a_block(terminal, session, measured.checks)
+            await checks_for_a_block(rig, terminal, session, measured.checks)
         else:
             async with previewed(terminal, session, measured.shown):
-                await checks_for_a_block(terminal, session, measured.both)
+                await checks_for_a_block(rig, terminal, session, measured.both)
         if block in (0, BLOCKS - 1):
             measured.memory[f"at work, after block {block + 1}"] = memory_of(vision)
     await terminal.call("session.close", session=session)
     measured.memory["at rest, after"] = memory_of(vision)
 
 
-async def checks_for_a_block(terminal: Terminal, session: str, phase: Phase) -> None:
+async def checks_for_a_block(rig: Rig, terminal: Terminal, session: str, phase: Phase) -> None:
     begun = time.monotonic()
     with phase.lasting():
         while time.monotonic() - begun < BLOCK_SECONDS:
-            phase.checks.append(await check(terminal, session))
+            phase.checks.append(await check(rig, terminal, session))
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ class _Token:
 
 
 class Previews:
-    """The tokens that are out, at most one, and the door where they are shown."""
+    """The tokens that are out, at most one for each camera and page, and the door where they are shown."""
 
     def __init__(self, cameras: Cameras, names: Collection[CameraName], roles: Roles, audit: Audit) -> None:
         self._cameras = cameras
@@ -60,13 +60,13 @@ class Previews:
         self._roles = roles
         self._audit = audit
         self._refused: set[int] = set()
-        self._token: _Token | None = None
+        self._tokens: dict[CameraName | int, _Token] = {}
         self._served: Session | None = None
         self._count = 0
         self._greeting = asyncio.Semaphore(MOST_CONNECTIONS)
 
     def issue(self, session: Session, camera: CameraName) -> str:
-        """Return a new token for a session and a camera; an older one is void. Raises PreviewError."""
+        """Return a new token for a session and a camera; an older one of it is void. Raises PreviewError."""
         if camera not in self._names:
             advice = f"set `vision.{camera}_camera`"
             raise PreviewError("camera.missing", f"this terminal has no {camera} camera", advice=advice)
@@ -76,13 +76,14 @@ class Previews:
         return self._out(session, camera)
 
     def issue_page(self, session: Session, page: int) -> str:
-        """Return a new token for a page of the session's document; an older one is void."""
+        """Return a new token for a page of the session's document; an older one of it is void."""
         return self._out(session, page)
 
     def _out(self, session: Session, shows: CameraName | int) -> str:
-        until = asyncio.get_running_loop().time() + TOKEN_SECONDS
-        self._token = _Token(secrets.token_urlsafe(24), session, shows, until)
-        return self._token.text
+        now = asyncio.get_running_loop().time()
+        self._tokens = {what: token for what, token in self._tokens.items() if now <= token.until}
+        self._tokens[shows] = _Token(secrets.token_urlsafe(24), session, shows, now + TOKEN_SECONDS)
+        return self._tokens[shows].text
 
     async def serve(self, listener: PreviewListener) -> None:
         """Accept connections until cancelled; each says its token and a newline, then gets frames or is closed."""
@@ -126,13 +127,17 @@ class Previews:
             await self._audit.note("preview_refused", actor=f"uid {uid}")
 
     def _redeem(self, said: bytes) -> CameraName | int | None:
-        """Use up the token that is out; return what it shows if it was this one, in time, for a session that lives."""
-        token, self._token = self._token, None
+        """Use up a token that is out; return what it shows if it is in time, for a session that lives.
+
+        A wrong one voids them all.
+        """
+        token = next((one for one in self._tokens.values() if secrets.compare_digest(one.text.encode(), said)), None)
         if token is None:
+            self._tokens.clear()
             return None
-        right = secrets.compare_digest(token.text.encode(), said)
+        del self._tokens[token.shows]
         lives = token.session.state in (SessionState.OPEN, SessionState.VERIFIED)
-        if not right or not lives or asyncio.get_running_loop().time() > token.until:
+        if not lives or asyncio.get_running_loop().time() > token.until:
             return None
         if isinstance(token.shows, str):
             self._count = self._count + 1 if self._served is token.session else 1

@@ -144,6 +144,25 @@ async def test_a_token_is_for_one_camera(tmp_path):
         assert house.vision.shown == ["face", "document", "face"]
 
 
+async def test_tokens_of_two_cameras_are_out_at_once_and_a_guess_voids_both(tmp_path):
+    async with board(tmp_path) as house, connected() as ui:
+        session = (await ui.call("session.open"))["result"]["session"]
+
+        async def tokens() -> list[bytes]:
+            return [
+                (await ui.call("preview.open", session=session, camera=camera))["result"]["token"].encode()
+                for camera in ("face", "document")
+            ]
+
+        for token in await tokens():
+            assert await greeted(token + b"\n") == bytes.fromhex("00000004ffd8ffd9")
+        assert house.vision.shown == ["face", "document"]
+        guessed = await tokens()
+        assert await greeted(b"guess\n") == b""
+        for token in guessed:
+            assert await greeted(token + b"\n") == b""
+
+
 async def test_a_page_token_shows_one_page_once_and_counts_as_no_preview(tmp_path):
     async with board(tmp_path) as house, connected() as ui:
         session = (await ui.call("session.open"))["result"]["session"]
