@@ -6,8 +6,9 @@ from pathlib import Path
 
 from sim.assets import prepare
 from sim.rig import Rig, open_rig
-from sim.settings import RigFiles, RigSettings, cache_directory, free_port, make_rig
+from sim.settings import RigFiles, RigSettings, free_port, make_rig
 from sim.terminal import COMPONENTS, Terminal, connected, daemon
+from vision.store import cache_directory
 
 
 def make_files(directory: Path) -> tuple[RigFiles, RigSettings]:

@@ -25,9 +25,10 @@ from sim.assets import prepare
 from sim.camera import FRAMES_PER_SECOND as CAMERA_FRAMES_PER_SECOND
 from sim.camera import CameraServer
 from sim.rig import Rig, open_rig
-from sim.settings import RigFiles, cache_directory
+from sim.settings import RigFiles
 from sim.terminal import COMPONENTS, Terminal, _serving, connected
 from vision.preview import FRAMES_PER_SECOND
+from vision.store import cache_directory
 
 GOAL_MILLISECONDS = 10.0
 QUIET_SECONDS = 8.0

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 ENROLLED = Path("/etc/govterm/govterm.toml")
 """A machine with this file is a terminal: pictures of people have no business there."""
 
-_MODELS = Path("/var/lib/govterm-models")
 _NOT_DONE = 1
 _UNAVAILABLE = 69
 
@@ -34,7 +33,14 @@ class ReferenceKind(StrEnum):
     FULL = "full"
 
 
-ModelsOption = Annotated[Path, typer.Option("--models", help="Where the models lie.", metavar="DIR")]
+ModelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--models",
+        help="Where the models lie [default: $GOVTERM_CACHE/models, or a checkout's].",
+        metavar="DIR",
+    ),
+]
 ManifestOption = Annotated[
     Path | None, typer.Option(help="Manifest of your own models [default: this package's].", metavar="FILE")
 ]
@@ -65,7 +71,7 @@ def evaluate(
     operating_point: Annotated[str, typer.Option(help="False-match rate of the threshold.")] = "1e-5",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     report: Annotated[Path | None, typer.Option(help="Also write a page.", metavar="FILE.html")] = None,
-    models: ModelsOption = _MODELS,
+    models: ModelsOption = None,
     manifest: ManifestOption = None,
     cache: CacheOption = None,
 ) -> None:
@@ -103,7 +109,7 @@ def calibrate(
     ] = None,
     frames: Annotated[str, typer.Option(help="Numbers of frames to make thresholds for.")] = "1,2,3",
     output: Annotated[Path, typer.Option(help="Where the new manifest goes.", metavar="DIR")] = Path("calibration"),
-    models: ModelsOption = _MODELS,
+    models: ModelsOption = None,
     manifest: ManifestOption = None,
     cache: CacheOption = None,
 ) -> None:
@@ -136,7 +142,7 @@ def calibrate(
 
 @contextmanager
 def _measuring(
-    directory: Path, manifest: Path | None, cache: Path | None, *, calibrated: bool = True
+    directory: Path | None, manifest: Path | None, cache: Path | None, *, calibrated: bool = True
 ) -> Iterator[tuple["Models", "Cache", Callable[[str, int, int], None]]]:
     """Give the models, the embeddings kept, and who is told of progress; end the command on errors."""
     if _is_terminal():
@@ -147,11 +153,12 @@ def _measuring(
         from vision.evaluation.acquire import Cache
         from vision.manifest import MANIFEST
         from vision.models import load
+        from vision.store import cache_directory
     except ModuleNotFoundError as error:
         advice = "install the wheel with its extra: pip install 'govterm-VERSION.whl[evaluation]'"
         _fail(f"`face` needs the extra `evaluation`, {error.name} is missing; {advice}", _UNAVAILABLE)
     try:
-        loaded = load(directory, manifest or MANIFEST, calibrated=calibrated)
+        loaded = load(directory or cache_directory() / "models", manifest or MANIFEST, calibrated=calibrated)
         kept = Cache(cache or _default_cache())
         try:
             yield loaded, kept, _progress

@@ -17,8 +17,9 @@ from rich.table import Table
 from sim.control import ControlError, ask
 from sim.sabotage import Sabotage
 from sim.scenario import ScenarioError, Step, load_scenario, play
-from sim.settings import RigError, RigFiles, RigSettings, cache_directory, free_port, load_rig, make_rig
+from sim.settings import RigError, RigFiles, RigSettings, free_port, load_rig, make_rig
 from vision.errors import VisionError
+from vision.store import cache_directory
 
 for _package in ("fpdf", "iotcore", "PIL", "segno"):
     if find_spec(_package) is None:  # `govterm` then says that the extra `rig` is not installed

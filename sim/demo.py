@@ -18,10 +18,11 @@ from sim import assets
 from sim.control import ControlError
 from sim.rig import Rig, open_rig
 from sim.sabotage import Sabotage
-from sim.settings import LONGEST_SOCKET_PATH, RigError, RigFiles, RigSettings, cache_directory, free_port, make_rig
+from sim.settings import LONGEST_SOCKET_PATH, RigError, RigFiles, RigSettings, free_port, make_rig
 from sim.story import Outcome, Report, Story
 from vision import store
 from vision.errors import VisionError
+from vision.store import cache_directory
 
 _STORY_SECONDS = 120.0
 

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from sim.trust import Trust, make_trust
+from vision.store import cache_directory
 
 LONGEST_SOCKET_PATH = 107  # sun_path of Linux holds 108 bytes with the closing zero
 
@@ -130,14 +131,6 @@ class RigFiles:
     def previews(self) -> Path:
         """The daemon's preview socket."""
         return self.sockets / "preview.sock"
-
-
-def cache_directory() -> Path:
-    """Return where models and assets are prepared: $GOVTERM_CACHE, else a checkout's .cache, else ~/.cache/govterm."""
-    if named := os.environ.get("GOVTERM_CACHE"):
-        return Path(named).absolute()
-    checkout = Path(__file__).parent.parent / ".cache" / "govterm"
-    return checkout if checkout.is_dir() else Path.home() / ".cache" / "govterm"
 
 
 def free_port() -> int:

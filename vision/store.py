@@ -39,6 +39,14 @@ class ModelFile:
     prepared_sha256: str
 
 
+def cache_directory() -> Path:
+    """Return where models and assets are prepared: $GOVTERM_CACHE, else a checkout's .cache, else ~/.cache/govterm."""
+    if named := os.environ.get("GOVTERM_CACHE"):
+        return Path(named).absolute()
+    checkout = Path(__file__).parent.parent / ".cache" / "govterm"
+    return checkout if checkout.is_dir() else Path.home() / ".cache" / "govterm"
+
+
 def fetch(container: Container, cache: Path) -> bytes:
     """Return the bytes of the container's member, downloading its wheel into `cache` unless it lies there already.
 

@@ -16,8 +16,8 @@ from runtime.probe_steps import probe_steps
 from sim import assets
 from sim.camera import CameraServer, DocumentCameraServer
 from sim.scene import load_people
-from sim.settings import cache_directory
 from tests.runtime.test_tester_cli import govterm
+from vision.store import cache_directory
 from vision.wire import CameraSeen
 
 

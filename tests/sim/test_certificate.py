@@ -6,7 +6,7 @@ import pytest
 from sim import assets
 from sim.people import Population
 from sim.platform.certificate import KINDS, WIDTHS_MILLIMETRES, write_certificate
-from sim.settings import cache_directory
+from vision.store import cache_directory
 
 ISSUED_AT = 1_800_000_000
 """2027-01-15 08:00 UTC, the afternoon of the same day in China."""

@@ -24,10 +24,11 @@ from sim.demo import Screen, _short_name
 from sim.people import make_citizen
 from sim.rig import open_rig
 from sim.sabotage import Sabotage
-from sim.settings import RigFiles, RigSettings, cache_directory, free_port, load_rig, make_rig
+from sim.settings import RigFiles, RigSettings, free_port, load_rig, make_rig
 from sim.story import Story
 from sim.terminal import Terminal
 from tests.sim.processes import children
+from vision.store import cache_directory
 
 pytestmark = pytest.mark.timeout(400)
 

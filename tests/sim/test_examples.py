@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from sim.settings import RigFiles, cache_directory
+from sim.settings import RigFiles
 from sim.terminal import COMPONENTS, connected
+from vision.store import cache_directory
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

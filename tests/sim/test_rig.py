@@ -19,8 +19,9 @@ from sim.control import ControlError, ask
 from sim.devices.pinpad import VirtualPinPad
 from sim.pty import PtyHost
 from sim.rig import hosted, open_rig
-from sim.settings import BAUD, RigError, RigFiles, RigSettings, cache_directory, free_port, load_rig, make_rig
+from sim.settings import BAUD, RigError, RigFiles, RigSettings, free_port, load_rig, make_rig
 from tests.sim.processes import children
+from vision.store import cache_directory
 
 DEADLINE_SECONDS = 30.0
 

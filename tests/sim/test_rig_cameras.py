@@ -11,9 +11,10 @@ from typing import Any
 from sim import assets
 from sim.demo import _short_name
 from sim.rig import Rig, open_rig
-from sim.settings import RigFiles, RigSettings, cache_directory, free_port, make_rig
+from sim.settings import RigFiles, RigSettings, free_port, make_rig
 from sim.terminal import Terminal, connected, daemon
 from tests.sim.processes import children
+from vision.store import cache_directory
 
 ONLINE = {"state": "online"}
 

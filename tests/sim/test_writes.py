@@ -14,9 +14,10 @@ from rich.console import Console
 from sim import assets
 from sim.demo import Screen
 from sim.rig import open_rig
-from sim.settings import BAUD, RigFiles, RigSettings, cache_directory, free_port, make_rig
+from sim.settings import BAUD, RigFiles, RigSettings, free_port, make_rig
 from sim.story import Story
 from tests.sim.processes import children
+from vision.store import cache_directory
 
 OPENS = "open,openat,openat2,creat"
 CHANGES = "mkdir,mkdirat,mknod,mknodat,rename,renameat,renameat2,link,linkat,symlink,symlinkat,truncate,unlink,unlinkat"
