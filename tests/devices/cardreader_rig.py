@@ -13,40 +13,25 @@ from devices.cardreader.protocol import Position
 from devices.cardreader.reader import CardReaderDriver
 from devices.config import CardReader
 from devices.errors import DeviceError
-from devices.link import LinkLost
-from devices.status import DeviceState, DeviceStatus
+from devices.status import DeviceState
 from sim import virtual_time
 from sim.devices.cardreader import VirtualCardReader
 from sim.memory import MemoryLinks, MemoryPort
 from sim.wire import Fault
+from tests.devices.supervised import Supervised
 
 SETTINGS = CardReader(port="cardreader", card_wait_seconds=60, take_seconds=30)
 GATE = {Position.GATE_LOOSE, Position.GATE_HELD}
 
 
-class Rig:
+class Rig(Supervised):
     """A virtual reader, its wire, and the driver under a supervisor that restarts it after half a second."""
 
     def __init__(self, *, early: bool = False, **wire: Any) -> None:
         self.device = VirtualCardReader(early=early)
         self.port = MemoryPort(self.device, **wire)
-        self.statuses: list[DeviceStatus] = []
-        self.ends: list[Exception] = []
-        self.online = asyncio.Event()
-        self.changed = asyncio.Event()
-        self.reader = Crt310(SETTINGS, MemoryLinks({"cardreader": self.port}), self.note)
-
-    def note(self, status: DeviceStatus) -> None:
-        self.statuses.append(status)
-        self.changed.set()
-
-    async def supervise(self) -> None:
-        while True:
-            try:
-                await self.reader.run(self.online.set)
-            except (LinkLost, DeviceError) as end:
-                self.ends.append(end)
-                await asyncio.sleep(0.5)
+        super().__init__()
+        self.driver = self.reader = Crt310(SETTINGS, MemoryLinks({"cardreader": self.port}), self.note)
 
     async def until(self, happened: Callable[[], bool], seconds: float = 120) -> None:
         """Wait until something is so, looking every tenth of a virtual second."""

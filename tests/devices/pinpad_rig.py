@@ -9,14 +9,13 @@ import pytest
 
 from devices.config import PinPad
 from devices.errors import DeviceError
-from devices.link import LinkLost
 from devices.personal import Kind, PersonalText
 from devices.pinpad.driver import EncryptingPinPad, PinBlock
 from devices.pinpad.protocol import PinKey, encode
-from devices.status import DeviceState, DeviceStatus
 from sim.devices.pinpad import VirtualPinPad
 from sim.memory import MemoryLinks, MemoryPort
 from sim.wire import Fault
+from tests.devices.supervised import Supervised
 
 PIN_KEY, MAC_KEY = 0x30, 0x31
 SETTINGS = PinPad(port="pinpad")
@@ -33,21 +32,18 @@ def pan12() -> PersonalText:
     return PersonalText(PAN12, Kind.IDENTIFIER)
 
 
-class Rig:
+class Rig(Supervised):
     """A virtual pad, its wire, and the driver under a supervisor that restarts it after half a second."""
 
     def __init__(self, settings: PinPad = SETTINGS, **wire: Any) -> None:
         self.device = VirtualPinPad()
         self.port = MemoryPort(self.device, **wire)
-        self.statuses: list[DeviceStatus] = []
-        self.ends: list[Exception] = []
+        super().__init__()
         self.asked: list[bytes] = []
-        self.online = asyncio.Event()
-        self.changed = asyncio.Event()
         self.keys: list[PinKey] = []
         self.pressed = asyncio.Event()
         self.begun = asyncio.Event()
-        self.pad = EncryptingPinPad(settings, MemoryLinks({"pinpad": self.port}), self.note)
+        self.driver = self.pad = EncryptingPinPad(settings, MemoryLinks({"pinpad": self.port}), self.note)
         heard = self.device.feed
 
         def feed(data: bytes) -> bytes:
@@ -59,10 +55,6 @@ class Rig:
 
         self.device.feed = feed  # type: ignore[method-assign]
 
-    def note(self, status: DeviceStatus) -> None:
-        self.statuses.append(status)
-        self.changed.set()
-
     def note_key(self, key: PinKey) -> None:
         self.keys.append(key)
         self.pressed.set()
@@ -71,20 +63,6 @@ class Rig:
         """Do a verb of the pad; its host then lets it speak."""
         self.device.verbs[verb](**arguments)
         self.port.nudge()
-
-    async def supervise(self) -> None:
-        while True:
-            try:
-                await self.pad.run(self.online.set)
-            except (LinkLost, DeviceError) as end:
-                self.ends.append(end)
-                await asyncio.sleep(0.5)
-
-    async def until(self, state: DeviceState) -> None:
-        async with asyncio.timeout(120):
-            while self.pad.status.state is not state:
-                self.changed.clear()
-                await self.changed.wait()
 
     async def until_keys(self, count: int) -> None:
         async with asyncio.timeout(60):

@@ -5,40 +5,25 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
-from devices.errors import DeviceError
-from devices.link import LinkLost, OpenLink
+from devices.link import OpenLink
 from devices.sensor import Sensor
 from devices.status import DeviceState, DeviceStatus, StatusListener
 from sim.memory import MemoryLinks, MemoryPort
 from sim.wire import VirtualDevice
+from tests.devices.supervised import Supervised
 
 V = TypeVar("V", bound=VirtualDevice)
 S = TypeVar("S", bound=Sensor[Any, Any])
 
 
-class Rig(Generic[V, S]):
+class Rig(Supervised, Generic[V, S]):
     """A virtual device, its wire, and the driver under a supervisor that restarts it after half a second."""
 
     def __init__(self, device: V, port: str, make: Callable[[OpenLink, StatusListener], S], **wire: Any) -> None:
         self.device = device
         self.port = MemoryPort(device, **wire)
-        self.statuses: list[DeviceStatus] = []
-        self.ends: list[Exception] = []
-        self.online = asyncio.Event()
-        self.changed = asyncio.Event()
+        super().__init__()
         self.driver = make(MemoryLinks({port: self.port}), self.note)
-
-    def note(self, status: DeviceStatus) -> None:
-        self.statuses.append(status)
-        self.changed.set()
-
-    async def supervise(self) -> None:
-        while True:
-            try:
-                await self.driver.run(self.online.set)
-            except (LinkLost, DeviceError) as end:
-                self.ends.append(end)
-                await asyncio.sleep(0.5)
 
     async def until(self, true: Callable[[DeviceStatus], bool]) -> DeviceStatus:
         async with asyncio.timeout(1200):
