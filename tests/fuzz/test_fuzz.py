@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,24 +16,28 @@ AT_ONCE = 2
 
 
 async def fuzz(name: str, seconds: int, seed: int, directory: Path) -> str | None:
-    """Fuzz one codec; return what it reported when it failed."""
+    """Fuzz one codec; return what it reported when it failed.
+
+    A shell is between: a program's peak memory, which libFuzzer limits, begins with that of what started it.
+    """
     corpus = directory / name
     corpus.mkdir()
     if name in CODECS:
         (corpus / "good").write_bytes(b"\x07" + 3 * CODECS[name].good)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.fuzz.fuzz_codecs", name, str(corpus)),
+        *("sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-m", "tests.fuzz.fuzz_codecs", name, str(corpus)),
         *(f"-max_total_time={seconds}", f"-seed={seed}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=512"),
         "-print_final_stats=1",
         f"-artifact_prefix={directory / name}-",
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         said, _ = await process.communicate()
     finally:
         if process.returncode is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     text = said.decode(errors="replace")
     print(name, process.returncode, *(line.removeprefix("stat::") for line in text.splitlines() if "stat::" in line))
