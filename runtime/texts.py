@@ -64,6 +64,7 @@ _CATALOGUE: tuple[tuple[tuple[str, ...], Text], ...] = (
             "vision.died",
             "vision.failed",
             "vision.hung",
+            "vision.memory",
             "vision.stuck",
             "vision.too_large",
             "photo.decoder_missing",

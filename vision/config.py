@@ -72,6 +72,9 @@ class Vision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hung_seconds: Annotated[
         float, Meta(ge=1, le=60, description="A vision process that answers nothing for this long is killed.")
     ] = 5.0
+    memory_mib: Annotated[
+        float, Meta(ge=128, le=16_384, description="A vision process that has grown beyond this, in MiB, is killed.")
+    ] = 1_024.0
 
     @property
     def verify_seconds(self) -> float:

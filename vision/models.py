@@ -92,11 +92,11 @@ def load(
     """
     read = read_manifest(manifest)
     adaptation, thresholds, adapted = _calibration(read, manifest) if calibrated else (None, (), [])
-    before = _resident_mib()
+    before = resident_mib()
     detector, recogniser = (load_network(entry, directory) for entry in (read.detector, read.recogniser))
     others = (read.mesh, read.eye, read.attack)
     mesh, eye, attack = (load_network(entry, directory) if entry else None for entry in others)
-    if (grown := _resident_mib() - before) > memory_mib:
+    if (grown := resident_mib() - before) > memory_mib:
         message = f"the models take {grown:.0f} MiB, {memory_mib:.0f} are allowed"
         advice = "raise vision.model_memory_mib if the board has it, or use smaller models"
         raise VisionError("model.too_large", message, advice=advice, retry=False)
@@ -145,6 +145,7 @@ def _calibration(manifest: Manifest, path: Path) -> tuple[Adaptation | None, tup
     return decode(data), manifest.thresholds, [f"adaptation@{entry.sha256[:12]}"]
 
 
-def _resident_mib() -> float:
+def resident_mib() -> float:
+    """Return how much memory of this process is resident, in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

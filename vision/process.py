@@ -77,8 +77,8 @@ class VisionProcess:
         """Live one life of the process: start it, call `ready` when it is warm, and watch it.
 
         Always raises VisionError: `vision.died`, `vision.hung` (`hung_seconds` without an answer, or with a job that
-        long past its deadline), or what it could not start with (`model.missing`, `model.damaged`, ...). The process
-        is dead and reaped when this ends, also by cancellation.
+        long past its deadline), `vision.memory` (more than `memory_mib`), or what it could not start with
+        (`model.missing`, `model.damaged`, ...). The process is dead and reaped when this ends, also by cancellation.
         """
         control: asyncio.Queue[_Control] = asyncio.Queue()
         ours, theirs = socket.socketpair()
@@ -185,13 +185,15 @@ class VisionProcess:
                 kill(self._process)
 
     async def _watch(self, line: Line[wire.Reply], control: "asyncio.Queue[_Control]") -> NoReturn:
-        """Ping for ever; raise VisionError when the process ends or hangs."""
+        """Ping for ever; raise VisionError when the process ends, hangs or has grown too large."""
         patience = self._settings.hung_seconds
         while True:
             line.send(wire.Ping())
             pong = await _next(control, 0.75 * patience)
             if pong is None or (isinstance(pong, wire.Pong) and pong.overdue_seconds > patience):
                 raise _error("vision.hung", f"the vision process answered nothing for {patience} s; it is killed")
+            if isinstance(pong, wire.Pong) and pong.resident_mib > self._settings.memory_mib:
+                raise _error("vision.memory", f"the vision process has {pong.resident_mib:.0f} MiB; it is killed")
             await _next(control, 0.25 * patience)
 
     def _receive(self, reply: wire.Reply, control: "asyncio.Queue[_Control]") -> None:

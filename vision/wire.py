@@ -194,6 +194,7 @@ class Pong(msgspec.Struct, frozen=True, tag=True):
     """The answer to Ping; `overdue_seconds` is how long the running job is past its own deadline, else 0."""
 
     overdue_seconds: float
+    resident_mib: float
 
 
 OfDocument = BeginDocument | AddPage | ShowPage | FinishDocument | DiscardDocument

@@ -24,7 +24,7 @@ from vision.document import Documents
 from vision.errors import VisionError
 from vision.line import Line
 from vision.manifest import MANIFEST
-from vision.models import Image, Models, load
+from vision.models import Image, Models, load, resident_mib
 from vision.page_report import Progress
 from vision.photo import open_decoder
 from vision.pipeline import FaceCheck
@@ -94,7 +94,7 @@ class Worker:
         match request:
             case wire.Ping():
                 overdue = time.monotonic() - self._running.deadline if self._running else 0.0
-                self._line.send(wire.Pong(max(0.0, overdue)))
+                self._line.send(wire.Pong(max(0.0, overdue), resident_mib()))
             case wire.Cancel(call):
                 if call in self._jobs:
                     self._jobs[call].cancel()

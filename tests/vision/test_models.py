@@ -287,7 +287,7 @@ def test_another_kind_of_network_is_no_recogniser(model_directory: Path, tmp_pat
 
 def test_models_above_the_memory_budget_are_refused(model_directory: Path, monkeypatch: pytest.MonkeyPatch):
     sizes = iter((100.0, 301.0))
-    monkeypatch.setattr("vision.models._resident_mib", lambda: next(sizes))
+    monkeypatch.setattr("vision.models.resident_mib", lambda: next(sizes))
     with pytest.raises(VisionError, match="201 MiB") as caught:
         load(model_directory, memory_mib=200.0)
     assert (caught.value.code, caught.value.retry) == ("model.too_large", False)

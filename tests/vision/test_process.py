@@ -299,6 +299,12 @@ async def test_a_process_that_answers_nothing_is_killed(bench: Bench) -> None:
         assert time.monotonic() - begun < 4
 
 
+async def test_a_process_that_has_grown_too_large_is_killed(bench: Bench) -> None:
+    """At rest it has some 220 MiB, more than it is given here."""
+    async with living(bench.process(memory_mib=128.0)) as life:
+        assert (await end_of(life)).code == "vision.memory"
+
+
 async def test_a_decoder_that_never_returns_is_found_by_its_overdue_job(bench: Bench) -> None:
     """The process still answers pings; `pause` of the C library stands for a vendor's decoder that hangs."""
     vision = bench.process(photo_decoder="library", photo_library="libc.so.6", photo_symbol="pause", hung_seconds=1.0)
