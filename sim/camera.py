@@ -147,6 +147,7 @@ class _Server(ABC):
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         client = asyncio.create_task(self._play(reader, writer), name="rig camera client")
+        client.add_done_callback(lambda _: writer.close())  # also of one that was cancelled before it began
         self._clients.add(client)
         client.add_done_callback(self._clients.discard)
 
