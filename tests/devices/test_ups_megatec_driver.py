@@ -411,8 +411,13 @@ async def test_orders_wait_their_turn_within_their_deadline() -> None:
 @on_virtual_time
 async def test_a_flood_of_garbage_is_survived() -> None:
     async with megatec_rig() as rig:
-        rig.heard(Q1, lambda _: bytes(range(256)) * 400)
+        online, flooding = rig.driver.status, True
+        rig.heard(Q1, lambda answer: bytes(range(256)) * 400 if flooding else answer)
         await rig.until_state(DeviceState.OFFLINE)
+        assert rig.driver.reading().charge is None, "what it said last is not passed on"
+        flooding = False
+        await rig.until_state(DeviceState.ONLINE)
+        assert rig.driver.status == online
 
 
 @on_virtual_time

@@ -126,7 +126,11 @@ def test_less_than_five_megapixels_is_refused(plug: Any, size: Size) -> None:
 
 
 def test_more_than_asked_for_is_taken(plug: Any) -> None:
-    V4l2Camera(plug(FakeCapture(Size(3264, 2448))), FIVE_MEGAPIXELS).close()
+    capture = FakeCapture(Size(3264, 2448))
+    camera = V4l2Camera(plug(capture), FIVE_MEGAPIXELS)
+    assert not capture.released
+    camera.close()
+    assert capture.released
 
 
 def test_a_camera_that_another_uses_does_not_open(plug: Any) -> None:
