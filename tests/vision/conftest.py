@@ -1,7 +1,7 @@
 """The real models, the two portraits, and frames as a camera would see the people on them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import cv2
@@ -10,8 +10,12 @@ import pytest
 
 from sim import assets as rig_assets
 from sim.assets import Assets
+from sim.camera import CameraServer
+from sim.scene import load_people
+from tests.vision.bench import HOPPER, Bench
 from vision import models as model_store
 from vision import store
+from vision.config import Vision
 from vision.models import Image, Models
 
 CACHE = Path(os.environ.get("GOVTERM_CACHE", Path(__file__).parents[2] / ".cache" / "govterm"))
@@ -81,3 +85,15 @@ def frame_of(
         light = cv2.blur(light, (smear, 1)).astype(np.float32)
     light += np.random.default_rng(seed).normal(0, noise, light.shape) if noise else 0
     return np.clip(light, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path, model_directory: Path, assets: Assets) -> AsyncIterator[Bench]:
+    camera = CameraServer(load_people(assets), seed=1)
+    camera.show(HOPPER)
+    path = tmp_path / "camera.sock"
+    settings = Vision(
+        camera=f"rig:{path}", model_directory=str(model_directory), photo_decoder="rig", challenge=0, hung_seconds=20.0
+    )
+    async with camera.serve(path):
+        yield Bench(camera, settings, assets)
