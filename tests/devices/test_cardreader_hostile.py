@@ -10,17 +10,16 @@ import pytest
 from devices.cardreader import emv
 from devices.cardreader import protocol as wire
 from devices.cardreader.chip import ChipPower
-from devices.cardreader.driver import Crt310
 from devices.cardreader.mechanism import Ending
 from devices.cardreader.protocol import Position, Request
 from devices.cardreader.reader import CardReaderDriver
 from devices.driver import SAFE_SECONDS
 from devices.errors import DeviceError
-from devices.link import Link, LinkLost
+from devices.link import LinkLost
 from devices.status import DeviceState
 from sim.devices.bankcard import NUMBER
 from sim.wire import Fault
-from tests.devices.cardreader_rig import SETTINGS, Rig, card_in, fault_at, on_virtual_time, rig_running
+from tests.devices.cardreader_rig import Rig, card_in, fault_at, on_virtual_time, rig_running
 
 WIRE_FAULTS = (Fault.GARBAGE, Fault.CORRUPT, Fault.DUPLICATE, Fault.HALF, Fault.SILENT, Fault.LATE)
 
@@ -410,19 +409,6 @@ async def test_a_flood_of_garbage_is_bounded() -> None:
         assert rig.reader._decoder.pending < wire.LONGEST + 5  # type: ignore[attr-defined]
         await pay(rig)
         assert rig.ends == []
-
-
-@on_virtual_time
-async def test_a_port_that_does_not_open_is_left_closed() -> None:
-    async def never(port: str, baud: int) -> Link:
-        await asyncio.sleep(3600)
-        raise AssertionError
-
-    statuses: list[object] = []
-    reader = Crt310(SETTINGS, never, statuses.append)
-    with pytest.raises(LinkLost):
-        await reader.run(lambda: None)
-    assert len(statuses) == 1
 
 
 @on_virtual_time

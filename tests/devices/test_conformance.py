@@ -101,15 +101,33 @@ async def test_a_failed_open_leaves_the_port_closed(case: Case) -> None:
 @every_case
 @on_virtual_time
 async def test_a_port_that_does_not_open_ends_the_life(case: Case) -> None:
+    """Rule 4: a kernel driver can hang in open(); the next life tries again."""
+    told: list[DeviceStatus] = []
+
     async def hang(*_: Any) -> Link:
         await asyncio.Event().wait()
         raise LinkLost
 
-    driver = case.make_driver(hang, lambda _: None)
+    driver = case.make_driver(hang, told.append)
     async with asyncio.timeout(6):
         with pytest.raises(LinkLost):
             await driver.run(lambda: None)
-    assert driver.status.state is DeviceState.OFFLINE
+    assert told == [DeviceStatus(DeviceState.OFFLINE, f"{case.kind}.offline")]
+    assert driver.status == told[-1]
+
+
+@every_case
+@on_virtual_time
+async def test_a_life_that_is_cancelled_frees_the_port(case: Case) -> None:
+    bed = Bed(case)
+    for life in range(1, 4):
+        ready = asyncio.Event()
+        task = asyncio.create_task(bed.driver.run(ready.set), name="life")
+        await ready.wait()
+        task.cancel()
+        assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError)
+        assert bed.driver.status.state is DeviceState.OFFLINE
+        assert bed.port.opened == life
 
 
 @every_case

@@ -9,12 +9,12 @@ import pytest
 
 from devices.driver import HEALTH_SECONDS
 from devices.errors import DeviceError
-from devices.fingerprint.driver import WORK_SECONDS, FingerprintSensor
+from devices.fingerprint.driver import WORK_SECONDS
 from devices.fingerprint.protocol import IMAGE_BYTES, START, Code, Command, Pid, encode_ack, encode_data, encode_packet
-from devices.link import Link, LinkLost
+from devices.link import LinkLost
 from devices.status import DeviceState
 from sim.wire import Fault
-from tests.devices.fingerprint_rig import SETTINGS, Rig, asks, fault_at, refusal, rig_running
+from tests.devices.fingerprint_rig import Rig, asks, fault_at, refusal, rig_running
 from tests.devices.supervised import on_virtual_time, seconds
 
 SURVIVED = (Fault.GARBAGE, Fault.CORRUPT, Fault.DUPLICATE, Fault.HALF, Fault.SILENT, Fault.LATE)
@@ -399,19 +399,6 @@ async def test_an_upload_without_end_is_bounded() -> None:
         rig.device.feed = heard  # type: ignore[method-assign]
         await rig.until(DeviceState.ONLINE)
         await check_use(rig)
-
-
-@on_virtual_time
-async def test_a_port_that_does_not_open_ends_the_life_in_time() -> None:
-    async def never(port: str, baud: int) -> Link:
-        await asyncio.sleep(3600)
-        raise AssertionError
-
-    sensor = FingerprintSensor(SETTINGS, never, lambda _: None)
-    with pytest.raises(LinkLost):
-        await sensor.run(lambda: None)
-    assert asyncio.get_running_loop().time() < 10
-    assert sensor.status.state is DeviceState.OFFLINE
 
 
 @on_virtual_time

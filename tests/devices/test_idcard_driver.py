@@ -19,7 +19,6 @@ from sim.wire import Fault
 from tests.devices.idcard_rig import (
     CITIZEN,
     SAM,
-    Rig,
     check_read,
     fault_at,
     rig_running,
@@ -145,19 +144,6 @@ async def test_a_cancelled_read_frees_the_reader() -> None:
                 await rig.reader.read_card(wait_seconds=60)
         rig.lay_down()
         await check_read(rig)
-
-
-@on_virtual_time
-async def test_a_life_that_is_cancelled_frees_the_port() -> None:
-    rig = Rig()
-    for _ in range(3):
-        task = asyncio.create_task(rig.reader.run(rig.online.set), name="life")
-        rig.online.clear()
-        await rig.online.wait()
-        task.cancel()
-        assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError)
-        assert rig.reader.status.state is DeviceState.OFFLINE
-    assert rig.port.opened == 3
 
 
 @on_virtual_time

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from devices.driver import HEALTH_SECONDS
-from devices.idcard.driver import READ_SECONDS, IdCardReader
+from devices.idcard.driver import READ_SECONDS
 from devices.idcard.protocol import Command, Status, encode_reply, encode_request
-from devices.link import Link, LinkLost
+from devices.link import LinkLost
 from devices.status import DeviceState
 from sim.wire import Fault
-from tests.devices.idcard_rig import SETTINGS, check_read, fault_at, rig_running
+from tests.devices.idcard_rig import check_read, fault_at, rig_running
 from tests.devices.supervised import on_virtual_time, seconds
 
 
@@ -191,16 +191,3 @@ async def test_unplugged_while_waiting_for_a_card_ends_the_wait() -> None:
             tasks.create_task(replug(), name="replug")
             assert await seconds(rig.refusal(wait_seconds=60)) < 4
         await rig.until(DeviceState.ONLINE)
-
-
-@on_virtual_time
-async def test_a_port_that_does_not_open_ends_the_life_in_time() -> None:
-    async def never(port: str, baud: int) -> Link:
-        await asyncio.sleep(3600)
-        raise AssertionError
-
-    reader = IdCardReader(SETTINGS, never, lambda _: None)
-    with pytest.raises(LinkLost):
-        await reader.run(lambda: None)
-    assert asyncio.get_running_loop().time() < 10
-    assert reader.status.state is DeviceState.OFFLINE

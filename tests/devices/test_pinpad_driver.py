@@ -8,10 +8,9 @@ from structlog.testing import capture_logs
 
 from devices.config import PinPad
 from devices.driver import HEALTH_SECONDS
-from devices.link import Link
 from devices.personal import Kind, PersonalText
 from devices.pinpad import commands
-from devices.pinpad.driver import RESET_SECONDS, EncryptingPinPad
+from devices.pinpad.driver import RESET_SECONDS
 from devices.pinpad.keys import EncryptionState, KeyState
 from devices.pinpad.protocol import FunctionKey, PinKey
 from devices.status import DeviceState
@@ -414,31 +413,6 @@ async def test_an_idle_day_is_quiet() -> None:
     async with rig_running() as rig:
         await asyncio.sleep(86_400)
         assert len(rig.statuses) == 1
-
-
-@on_virtual_time
-async def test_a_life_that_is_cancelled_frees_the_port() -> None:
-    rig = Rig()
-    for _ in range(3):
-        task = asyncio.create_task(rig.pad.run(rig.online.set), name="life")
-        rig.online.clear()
-        await rig.online.wait()
-        task.cancel()
-        assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError)
-        assert rig.pad.status.state is DeviceState.OFFLINE
-    assert rig.port.opened == 3
-
-
-@on_virtual_time
-async def test_a_port_that_does_not_open_ends_the_life_in_time() -> None:
-    async def never(port: str, baud: int) -> Link:
-        await asyncio.sleep(3600)
-        raise AssertionError
-
-    pad = EncryptingPinPad(PinPad(port="pinpad"), never, lambda _: None)
-    with pytest.raises(OSError, match="does not open"):
-        await pad.run(lambda: None)
-    assert asyncio.get_running_loop().time() < 10
 
 
 @on_virtual_time

@@ -8,7 +8,7 @@ import pytest
 
 from devices.config import Printer
 from devices.errors import DeviceError
-from devices.link import Link, LinkLost
+from devices.link import LinkLost
 from devices.printer.driver import ReceiptPrinter
 from devices.printer.job import Feed, Item, JobResult, Picture, Qr, Text
 from devices.status import DeviceState, DeviceStatus
@@ -279,21 +279,6 @@ async def test_unplugged_in_the_middle() -> None:
         assert (await bench.driver.print_job(SMALL)).outcome == "printed"
         assert half.height_dots < 400
         assert len(bench.printer.papers) == 2
-
-
-@on_virtual_time
-async def test_a_port_that_does_not_open_ends_the_life_in_time() -> None:
-    """A device's kernel driver can hang in open(); the next life tries again (rule 4)."""
-
-    async def never(port: str, baud: int, flow_control: str = "none") -> Link:
-        await asyncio.sleep(3600)
-        raise AssertionError
-
-    driver = ReceiptPrinter(SETTINGS, never, lambda _: None)
-    with pytest.raises(LinkLost):
-        await driver.run(lambda: None)
-    assert asyncio.get_running_loop().time() < 10
-    assert driver.status == DeviceStatus(DeviceState.OFFLINE, "printer.offline")
 
 
 class Literal(VirtualPrinter):

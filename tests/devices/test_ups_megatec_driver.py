@@ -6,13 +6,10 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from devices.config import Ups as UpsSettings
 from devices.errors import DeviceError
 from devices.status import DeviceState, DeviceStatus
-from devices.ups.megatec import MegatecUps
 from devices.ups.megatec_protocol import Bits, encode_command
 from devices.ups.status import STALE, Basis, Source, UpsFault
-from sim.memory import MemoryLinks
 from sim.wire import Fault
 from tests.devices.supervised import on_virtual_time, seconds
 from tests.devices.ups_rig import MegatecRig, megatec_rig
@@ -427,22 +424,6 @@ async def test_an_idle_day_is_quiet() -> None:
             await asyncio.sleep(86_400)
             assert len(rig.statuses) == 1
     assert len(logs) <= 2
-
-
-@on_virtual_time
-async def test_a_life_that_is_cancelled_frees_the_port() -> None:
-    async with megatec_rig() as rig:
-        port = rig.port
-    assert port.opened == 1
-    driver = MegatecUps(UpsSettings(port="ups"), MemoryLinks({"ups": port}), lambda _: None)
-    assert driver.reading() == STALE, "nothing was ever answered"
-    for _ in range(2):
-        ready = asyncio.Event()
-        life = asyncio.create_task(driver.run(ready.set), name="life")
-        await ready.wait()
-        life.cancel()
-        await asyncio.gather(life, return_exceptions=True)
-    assert port.opened == 3
 
 
 @on_virtual_time
