@@ -143,7 +143,7 @@ def scan(trial: Trial, page: Image, taken: Photograph, reader: Reader) -> Outcom
     paper = PAPERS["card" if trial.kind == "card" else "a4"]
     begun = time.process_time()
     try:
-        made = scan_page(taken.picture, paper, reader, tone="grey", dpi=200)
+        made = scan_page(taken.picture, paper, reader, tone="grey")
     except VisionError as error:
         return Outcome(trial, time.process_time() - begun, error.code)
     seconds = time.process_time() - begun

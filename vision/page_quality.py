@@ -1,6 +1,6 @@
 """Judge a flattened page: light, glare, and how sharp its print is (T2).
 
-Everything is measured over cells of the page at `JUDGED_DPI`, so that a fault in one part shows. A glare is where no
+Everything is measured over cells of the page at `PAGE_DPI`, so that a fault in one part shows. A glare is where no
 detail can be left: every colour of the sensor at its end. The sharpness of a cell is how much steeper its print is than
 the same print blurred by 0.3 mm, across or down, whichever is less (a movement blurs one way only).
 """
@@ -11,7 +11,7 @@ import numpy as np
 from vision.models import Floats, Image
 from vision.page_report import Fault, PageQuality
 
-JUDGED_DPI = 200
+PAGE_DPI = 200
 """What a page must be flattened at to be judged."""
 
 _CELL = 48
@@ -26,7 +26,7 @@ _LEAST_CELLS = 3
 
 
 def judge_page(page: Image) -> PageQuality:
-    """Judge a BGR page that was flattened at `JUDGED_DPI`."""
+    """Judge a BGR page that was flattened at `PAGE_DPI`."""
     grey = cv2.cvtColor(page, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
     paper = float(np.percentile(grey[::4, ::4], 70))
     saturated = cv2.blur(page.min(axis=2), (_SATURATED_BOX, _SATURATED_BOX)) >= _SATURATED

@@ -13,7 +13,7 @@ import numpy as np
 from vision.flatten import PAPERS, Paper, captured_dpi, flatten
 from vision.models import Image
 from vision.page import FoundPage, find_page
-from vision.page_quality import JUDGED_DPI, judge_page
+from vision.page_quality import PAGE_DPI, judge_page
 from vision.page_refusal import refusal
 from vision.page_report import MOST_PAGES, PageQuality, PageReport, PaperName, Progress, Sides, Step, Tone
 from vision.pdf import assemble
@@ -46,7 +46,7 @@ class ScannedPage:
 
 
 def scan_page(
-    frame: Image, paper: Paper, reader: Reader, *, tone: Tone, dpi: int, tell: Callable[[Step], None] = lambda _: None
+    frame: Image, paper: Paper, reader: Reader, *, tone: Tone, tell: Callable[[Step], None] = lambda _: None
 ) -> ScannedPage:
     """Make a page of a photograph (BGR or grey, 8 bits).
 
@@ -58,7 +58,7 @@ def scan_page(
     found = _found(picture, paper)
     resolution = captured_dpi(found.corners, paper)
     tell("judge")
-    page = flatten(picture, found.corners, paper, JUDGED_DPI)
+    page = flatten(picture, found.corners, paper, PAGE_DPI)
     try:
         quality = judge_page(page)
         if quality.fault is not None:
@@ -67,13 +67,10 @@ def scan_page(
         grey = cv2.cvtColor(page, cv2.COLOR_BGR2GRAY).astype(np.uint8, copy=False)
         upright = reader.read(grey)
         grey.fill(0)
-        if dpi != JUDGED_DPI:
-            page.fill(0)
-            page = flatten(picture, found.corners, paper, dpi)
         turned = np.rot90(page, -(upright.turns or 0)).copy()
     finally:
         page.fill(0)
-    made = toned(turned, tone, dpi)
+    made = toned(turned, tone, PAGE_DPI)
     if made is not turned:
         turned.fill(0)
     corners = tuple((float(x), float(y)) for x, y in found.corners)
@@ -107,16 +104,12 @@ class Scan:
         *,
         paper: PaperName = "a4",
         tone: Tone = "colour",
-        dpi: int = 200,
         sides: Sides = 1,
-        most_pages: int = MOST_PAGES,
     ) -> None:
         self._reader = reader
         self._paper_name: PaperName = paper
         self._tone: Tone = tone
-        self._dpi = dpi
         self._sides = 2 if paper == "card" else sides
-        self._most_pages = most_pages
         self._pages: list[Image] = []
 
     def __len__(self) -> int:
@@ -128,8 +121,8 @@ class Scan:
         VisionError as `scan_page`, and `document.full`, `document.no_such_page`; what `tell` raises refuses it too.
         """
         number = len(self._pages) + 1 if retake is None else retake
-        if retake is None and number > self._most_pages:
-            raise refusal("document.full", f"{self._most_pages} pages are the most")
+        if retake is None and number > MOST_PAGES:
+            raise refusal("document.full", f"{MOST_PAGES} pages are the most")
         if retake is not None and not 1 <= retake <= len(self._pages):
             raise refusal("document.no_such_page", f"page {retake} of {len(self._pages)}")
         pages = max(number, len(self._pages))
@@ -139,7 +132,6 @@ class Scan:
             paper,
             self._reader,
             tone=self._tone,
-            dpi=self._dpi,
             tell=lambda step: tell(Progress(step, number, pages)),
         )
         height, width = made.picture.shape[:2]
@@ -184,7 +176,7 @@ class Scan:
             self._pages,
             paper=self._paper_name,
             tone=self._tone,
-            dpi=self._dpi,
+            dpi=PAGE_DPI,
             most_bytes=most_bytes,
             tell=lambda step, page, pages: tell(Progress(step, page, pages)),
         )

@@ -38,7 +38,7 @@ def letter(assets: Assets) -> Image:
 
 def refused(frame: Image, reader: Reader) -> str:
     with pytest.raises(VisionError) as error:
-        scan_page(frame, A4, reader, tone="grey", dpi=200)
+        scan_page(frame, A4, reader, tone="grey")
     assert error.value.advice
     return error.value.code
 
@@ -62,9 +62,9 @@ def test_the_sweep_tells_a_failure(assets: Assets) -> None:
 @pytest.mark.parametrize("turns", range(4))
 def test_every_quarter_turn_is_undone(letter: Image, reader: Reader, turns: int) -> None:
     taken = photograph(letter, Conditions(turn=90 * turns + 5, desk=DESKS[turns], tilt=12), turns)
-    made = scan_page(taken.picture, A4, reader, tone="grey", dpi=150)
+    made = scan_page(taken.picture, A4, reader, tone="grey")
     assert made.turns == -turns % 4
-    assert made.picture.shape == (1754, 1240)
+    assert made.picture.shape == (2339, 1654)
     diagonal = np.linalg.norm(taken.corners[0] - taken.corners[2])
     found = np.array(made.corners)
     errors = [np.linalg.norm(np.roll(found, -turn, axis=0) - taken.corners, axis=1).max() for turn in range(4)]
@@ -74,20 +74,20 @@ def test_every_quarter_turn_is_undone(letter: Image, reader: Reader, turns: int)
 @pytest.mark.parametrize("turn", [0, 90])
 @pytest.mark.parametrize("tone", ["colour", "grey", "black_white"])
 def test_the_page_is_what_was_drawn(letter: Image, reader: Reader, turn: int, tone: Tone) -> None:
-    made = scan_page(photograph(letter, Conditions(turn=turn), 2).picture, A4, reader, tone=tone, dpi=200)
+    made = scan_page(photograph(letter, Conditions(turn=turn), 2).picture, A4, reader, tone=tone)
     assert likeness(made, -turn // 90 % 4, letter) > 0.7
     assert made.picture.ndim == (3 if tone == "colour" else 2)
 
 
 def test_the_rigs_page_is_scanned(reader: Reader) -> None:
-    made = scan_page(DocumentScene(1).frame(), A4, reader, tone="colour", dpi=200)
+    made = scan_page(DocumentScene(1).frame(), A4, reader, tone="colour")
     assert made.turns == 3  # it lies across
     assert made.confidence > 0.8
 
 
 def test_a_blank_page_is_taken_as_it_lies(reader: Reader) -> None:
     blank = np.full((2376, 1680, 3), 240, np.uint8)
-    made = scan_page(photograph(blank, Conditions(), 1).picture, A4, reader, tone="grey", dpi=200)
+    made = scan_page(photograph(blank, Conditions(), 1).picture, A4, reader, tone="grey")
     assert made.quality.blank
     assert made.turns is None
 
@@ -124,7 +124,7 @@ def test_what_is_no_picture_is_refused(reader: Reader, frame: Image) -> None:
 
 def test_a_grey_frame_is_a_picture(letter: Image, reader: Reader) -> None:
     grey = cv2.cvtColor(photograph(letter, Conditions(), 1).picture, cv2.COLOR_BGR2GRAY).astype(np.uint8)
-    assert scan_page(grey, A4, reader, tone="colour", dpi=200).turns == 0
+    assert scan_page(grey, A4, reader, tone="colour").turns == 0
 
 
 def test_black_and_white_survives_a_shadow(letter: Image) -> None:
@@ -144,7 +144,7 @@ def test_a_frame_longer_than_a_warp_takes_is_refused(reader: Reader) -> None:
     frame = np.full((2300, 36000, 3), 60, np.uint8)
     frame[80:2200, 2000:5360] = 240
     with pytest.raises(VisionError) as error:
-        scan_page(frame, PAPERS["card"], reader, tone="grey", dpi=200)
+        scan_page(frame, PAPERS["card"], reader, tone="grey")
     assert error.value.code == "document.unreadable"
 
 
@@ -172,5 +172,5 @@ def test_any_picture_gets_an_answer(reader: Reader, shape: tuple[int, int, str, 
 def test_any_large_frame_is_refused_by_a_code(shape: tuple[int, int], level: int) -> None:
     frame = np.full((*shape, 3), level, np.uint8)
     with pytest.raises(VisionError) as error:
-        scan_page(frame, A4, Reader(), tone="grey", dpi=200)
+        scan_page(frame, A4, Reader(), tone="grey")
     assert error.value.code in {"document.no_page", "document.too_dark", "document.unreadable"}

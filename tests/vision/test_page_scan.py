@@ -76,8 +76,9 @@ def test_a_page_can_be_taken_again_and_a_refused_one_changes_nothing(scan: Scan,
             scan.page(number)
 
 
-def test_a_document_has_an_end(frames: list[Image]) -> None:
-    scan = Scan(Reader(), tone="grey", most_pages=1)
+def test_a_document_has_an_end(frames: list[Image], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vision.scan.MOST_PAGES", 1)
+    scan = Scan(Reader(), tone="grey")
     with pytest.raises(VisionError) as error:
         scan.pdf(10**6)
     assert code_of(error) == "document.empty"
