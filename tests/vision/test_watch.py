@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from vision import watch
@@ -192,6 +192,7 @@ SAYINGS: list[Health] = [None, ("online", None), ("dark", None), ("covered", Non
         max_size=25,
     )
 )
+@example(["use", ("online", None), "close", 9.0])
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_never_twice_the_same_and_never_lit_for_long(bench: Bench, steps: list[Health | str | float]) -> None:
     """Whatever happens: no repeat is told, at most one feed is on, and unused it is on only until it said something."""
@@ -213,5 +214,8 @@ def test_never_twice_the_same_and_never_lit_for_long(bench: Bench, steps: list[H
         assert all(one != other for one, other in pairwise(bench.told))
         assert sum(not feed.stopped and feed.on for feed in bench.feeds) <= 1
         if not used and bench.says:
-            bench.pass_seconds(3 * TICK_SECONDS)
-            assert not bench.on
+            lit = []
+            for _ in range(3):  # a look may begin with any of them, and ends with the next
+                bench.pass_seconds(TICK_SECONDS)
+                lit.append(bench.on)
+            assert not all(lit)
