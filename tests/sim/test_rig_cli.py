@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -161,20 +161,25 @@ def test_a_demo_left_up_ends_at_once_at_the_second_signal(directory: Path) -> No
         below = children(demo.pid)
         (daemon,) = [pid for pid, command in below.items() if "-m runtime" in command]
         os.kill(daemon, signal.SIGSTOP)
+        wait_until(lambda: status_of(daemon, "State").startswith("T"))  # or SIGTERM could still come before it
         demo.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not pending(daemon) & (1 << (signal.SIGTERM - 1)):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: bool(int(status_of(daemon, "ShdPnd"), 16) & (1 << (signal.SIGTERM - 1))))
         demo.send_signal(signal.SIGTERM)
         _, errors = demo.communicate(timeout=DEADLINE_SECONDS)
     assert (demo.returncode, errors) == (130, "govterm: stopped\n")
     assert still_there(below) == {}
 
 
-def pending(pid: int) -> int:
-    """Return the signals that wait for a process, as a mask."""
-    return int(Path(f"/proc/{pid}/status").read_text().split("\nShdPnd:\t")[1].split("\n")[0], 16)
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def status_of(pid: int, field: str) -> str:
+    """Return a field of a process's status; `ShdPnd` is the mask of the signals that wait for it."""
+    return Path(f"/proc/{pid}/status").read_text().split(f"\n{field}:\t")[1].split("\n")[0]
 
 
 def test_without_the_extra_it_is_named() -> None:
