@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -10,6 +12,12 @@ import structlog
 from devices.link import FlowControl, LinkLost
 
 log = structlog.get_logger(__name__)
+
+LookUp = Callable[[str, int], Awaitable[Sequence[tuple[Any, ...]]]]
+"""Returns where a host's port is; the last part of each answer is (HOST, PORT, ...), as socket.getaddrinfo has it.
+
+Raises OSError or UnicodeError when it is nowhere.
+"""
 
 BUFFER_LIMIT = 64 * 1024
 """Bytes kept of a device that nobody reads; above it the connection is not read either."""
@@ -78,7 +86,18 @@ def parse_address(port: str) -> tuple[str, int]:
     return address.hostname, address.port
 
 
-async def open_tcp_link(port: str, baud: int, flow_control: FlowControl = "none") -> TcpLink:  # noqa: ARG001 - no line
+async def look_up(host: str, port: int) -> Sequence[tuple[Any, ...]]:
+    """Return the host as it is (a LookUp): asyncio looks a name up."""
+    return [((host, port),)]
+
+
+async def open_tcp_link(
+    port: str,
+    baud: int,  # noqa: ARG001 - no serial line
+    flow_control: FlowControl = "none",  # noqa: ARG001
+    *,
+    look_up: LookUp = look_up,
+) -> TcpLink:
     """Connect to `tcp://HOST:PORT` (an OpenLink). Unlike a serial port, a server may serve others too.
 
     Raises LinkLost when the address is none, refused or not reachable; nothing is left open then (L2).
@@ -88,11 +107,22 @@ async def open_tcp_link(port: str, baud: int, flow_control: FlowControl = "none"
     except ValueError as error:
         raise LinkLost(f"{port} is not an address: {error}") from error
     try:
-        reader, writer = await asyncio.open_connection(host, number, limit=BUFFER_LIMIT)
-    except OSError as error:
+        reader, writer = await _connect(host, number, look_up)
+    except (OSError, UnicodeError) as error:
         raise LinkLost(f"{port} cannot be opened: {error}") from error
     made: socket.socket = writer.get_extra_info("socket")
     for level, option, value in _OPTIONS:
         made.setsockopt(level, option, value)
     writer.transport.set_write_buffer_limits(high=0)
     return TcpLink(reader, writer)
+
+
+async def _connect(host: str, number: int, look_up: LookUp) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the first address of `host` that answers."""
+    failure = OSError(f"{host} has no address")
+    for *_, place in await look_up(host, number):
+        try:
+            return await asyncio.open_connection(*place[:2], limit=BUFFER_LIMIT)
+        except OSError as error:
+            failure = error
+    raise failure

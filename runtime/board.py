@@ -1,22 +1,25 @@
 """The seams on a board: real ports, broker, vision process, SQLite thread, logind and clock."""
 
 import asyncio
+import os
 import random
 import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from devices import tcp
 from devices.hotplug import UdevHotplug
 from devices.link import FlowControl, Link, OpenLink, medium
 from devices.serial import open_serial_link
-from devices.tcp import open_tcp_link
 from devices.usb import open_usb_link
 from runtime.config import Settings, secret_file
+from runtime.egress import Egress
 from runtime.power import LogindPower
-from runtime.seams import Seams
+from runtime.seams import Seams, Usage
 from transport.mqtt import MqttUplink
 from vision.process import VisionProcess
 
@@ -27,7 +30,7 @@ T = TypeVar("T")
 
 
 class ThreadExecutor:
-    """`JournalExecutor` on one thread with one connection: WAL, every commit on the disk, no temporary files."""
+    """`JournalExecutor` on one thread with one connection."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
@@ -48,11 +51,7 @@ class ThreadExecutor:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            connection = sqlite3.connect(self._database, timeout=_BUSY_SECONDS, isolation_level=None)
-            connection.execute("PRAGMA journal_mode = WAL").close()
-            connection.execute("PRAGMA synchronous = FULL").close()
-            connection.execute("PRAGMA temp_store = MEMORY").close()
-            self._connection = connection
+            self._connection = sqlite3.connect(self._database, timeout=_BUSY_SECONDS, isolation_level=None)
         return self._connection
 
     def _close(self) -> None:
@@ -66,18 +65,43 @@ def boot_id() -> str:
     return _BOOT_ID.read_text().strip()
 
 
-async def open_link(port: str, baud: int, flow_control: FlowControl = "none") -> Link:
+async def open_link(
+    port: str, baud: int, flow_control: FlowControl = "none", *, look_up: tcp.LookUp = tcp.look_up
+) -> Link:
     """Open a device's port (an OpenLink): `tcp://HOST:PORT`, a USB character device, or a serial port by its path."""
-    opened: dict[str, OpenLink] = {"tcp": open_tcp_link, "usb": open_usb_link, "serial": open_serial_link}
+    open_tcp = partial(tcp.open_tcp_link, look_up=look_up)
+    opened: dict[str, OpenLink] = {"tcp": open_tcp, "usb": open_usb_link, "serial": open_serial_link}
     return await opened[medium(port)](port, baud, flow_control)
 
 
-def assemble(settings: Settings) -> Seams:
-    """Build the real seams; raise TransportError (`line.bad_credentials`) when the broker's files do not fit."""
+def usage() -> Usage:
+    """Return what this process uses, by its own entries in /proc."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return Usage(pages * os.sysconf("SC_PAGE_SIZE"), len(list(Path("/proc/self/fd").iterdir())))
+
+
+def _wall_clock(settings: Settings) -> Callable[[], float]:
+    """Return the system's clock; a rig's is wrong by the seconds in the file that GOVTERM_RIG_CLOCK_FILE names."""
+    name = os.environ.get("GOVTERM_RIG_CLOCK_FILE")
+    if not settings.rig or name is None:
+        return time.time
+    off = Path(name)
+    return lambda: time.time() + float(off.read_text())
+
+
+def assemble(settings: Settings, egress: Egress) -> Seams:
+    """Build the real seams, where `egress` looks names up and hears of what the vision process tried.
+
+    Raises TransportError (`line.bad_credentials`) when the broker's files do not fit.
+    """
     platform = settings.platform
-    vision = VisionProcess(settings.vision, rig=settings.rig)
+    vision = VisionProcess(
+        settings.vision,
+        rig=settings.rig,
+        on_egress=lambda: egress.note("connect", operation="vision", caller="vision"),
+    )
     return Seams(
-        open_link=open_link,
+        open_link=partial(open_link, look_up=egress.look_up),
         hotplug=UdevHotplug(),
         uplink=MqttUplink(
             platform.host,
@@ -86,11 +110,16 @@ def assemble(settings: Settings) -> Seams:
             ca_file=secret_file(platform.ca_file),
             certificate_file=secret_file(platform.certificate_file),
             private_key_file=secret_file(platform.private_key_file),
+            username=platform.username,
+            password_file=secret_file(platform.password_file) if platform.password_file is not None else None,
+            look_up=egress.look_up,
         ),
         verifier=vision,
         cameras=vision,
         journal=ThreadExecutor(settings.journal_file),
         power=LogindPower(),
-        wall_clock=time.time,
+        usage=usage,
+        watch_egress=egress.watch,
+        wall_clock=_wall_clock(settings),
         jitter=random.Random(),  # noqa: S311 - back-off only, never a key
     )

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from runtime import face, tester
+from runtime import enrol, face, tester
 from runtime.client import ClientError, RpcError, connect
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ models = typer.Typer(help="Prepare, install, list and verify the face models.", 
 app.add_typer(models, name="models")
 tester.add_to(app)
 face.add_to(app)
+enrol.add_to(app)
 
 SocketOption = Annotated[Path, typer.Option(help="Unix socket of the daemon's API.", metavar="PATH")]
 DirectoryOption = Annotated[Path, typer.Option(help="Where the models lie.", metavar="DIR")]
@@ -131,18 +132,27 @@ def call(
 @app.command()
 def units(
     output: Annotated[Path, typer.Option(help="Root directory to write below; `/` installs.", metavar="DIR")],
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration whose addresses the daemon may reach, and no others.")
+    ] = None,
 ) -> None:
     """Write the systemd units, udev, sysusers, tmpfiles and polkit files for this virtual environment."""
+    from runtime.config import ConfigError, load
+    from runtime.egress import endpoints
     from runtime.units import STEPS, UnitsError, hidden_interpreter, render
 
     try:
-        for path in render(output):
+        for path in render(output, allowed=None if config is None else endpoints(load(config))):
             typer.echo(path)
+        if config is None:
+            typer.echo("Warning: without --config the kernel lets the daemon reach any address (T20)", err=True)
         if (interpreter := hidden_interpreter()) is not None:
             warning = (
                 "which the unit hides from the daemon (ProtectHome=): make it with a Python outside /home and /root"
             )
             typer.echo(f"Warning: this virtual environment runs {interpreter}, {warning}", err=True)
+    except ConfigError as error:
+        _fail("\n".join(f"{config}: {mistake}" for mistake in error.mistakes))
     except UnitsError as error:
         _fail(f"{error}; {error.advice} ({error.code})")
     except OSError as error:
@@ -203,7 +213,7 @@ def verify(directory: DirectoryOption = _MODELS, manifest: ManifestOption = None
 
 def main() -> None:
     """Run the command; sub-commands of extras are looked up only when one of ours is not meant."""
-    own = {"run", "check", "status", "call", "units", "models", "--version", "face", *tester.COMMANDS}
+    own = {"run", "check", "status", "call", "units", "models", "--version", "face", "enroll", *tester.COMMANDS}
     if not (len(sys.argv) > 1 and sys.argv[1] in own):
         for entry in entry_points(group="govterm.commands"):
             _add(entry)

@@ -141,6 +141,17 @@ def secret_file(name: str) -> Path:
     return Path(os.environ.get("CREDENTIALS_DIRECTORY", ""), name)
 
 
+def open_to_others(path: Path) -> bool:
+    """Whether others than its owner can read a file that holds a private key; raise OSError.
+
+    systemd may give the daemon its credentials by an access list: what the mode then shows for the group is the list's
+    mask, so in $CREDENTIALS_DIRECTORY a group that may read is none.
+    """
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    mask = 0o037 if given and path.is_relative_to(given) else 0o077
+    return bool(path.stat().st_mode & mask)
+
+
 def check_machine(settings: Settings) -> list[Mistake]:
     """Return what the settings name but this machine lacks: users, key files, directories."""
     mistakes: list[Mistake] = []
@@ -153,14 +164,7 @@ def check_machine(settings: Settings) -> list[Mistake]:
                 ui_ids.add(user_id)
             elif user_id in ui_ids:
                 mistakes.append(Mistake(key, _ONE_ROLE, repr(user)))
-    platform = settings.platform
-    for key in ("ca_file", "certificate_file", "private_key_file", "identity_key_file", "signing_key_file"):
-        mistakes += _readable(f"platform.{key}", secret_file(getattr(platform, key)))
-    mistakes += _readable("platform.seal_key_file", secret_file(platform.seal_key_file))
-    if settings.vision.photo_library is not None:
-        mistakes += _readable("vision.photo_library", Path(settings.vision.photo_library))
-    if settings.ups is not None and settings.ups.password_file is not None:
-        mistakes += _readable("ups.password_file", secret_file(settings.ups.password_file))
+    mistakes += _file_mistakes(settings)
     for kind, section in settings.devices.items():
         try:
             drivers.load(kind, section.driver)
@@ -168,6 +172,23 @@ def check_machine(settings: Settings) -> list[Mistake]:
             mistakes.append(Mistake(f"{kind}.driver", error.expected, repr(section.driver)))
     if not os.access(settings.state_directory, os.W_OK | os.X_OK):
         mistakes.append(Mistake("state_directory", "a directory the daemon may write", repr(settings.state_directory)))
+    return mistakes
+
+
+def _file_mistakes(settings: Settings) -> list[Mistake]:
+    mistakes: list[Mistake] = []
+    platform = settings.platform
+    for key in ("ca_file", "certificate_file", "private_key_file", "identity_key_file", "signing_key_file"):
+        mistakes += _readable(f"platform.{key}", secret_file(getattr(platform, key)))
+    mistakes += _readable("platform.seal_key_file", secret_file(platform.seal_key_file))
+    for key in ("private_key_file", "identity_key_file"):
+        mistakes += _closed(f"platform.{key}", secret_file(getattr(platform, key)))
+    if platform.password_file is not None:
+        mistakes += _readable("platform.password_file", secret_file(platform.password_file))
+    if settings.vision.photo_library is not None:
+        mistakes += _readable("vision.photo_library", Path(settings.vision.photo_library))
+    if settings.ups is not None and settings.ups.password_file is not None:
+        mistakes += _readable("ups.password_file", secret_file(settings.ups.password_file))
     return mistakes
 
 
@@ -184,6 +205,14 @@ def _readable(key: str, path: Path) -> list[Mistake]:
     if path.is_file() and os.access(path, os.R_OK):
         return []
     return [Mistake(key, "a readable file", repr(str(path)))]
+
+
+def _closed(key: str, path: Path) -> list[Mistake]:
+    if not path.is_file() or not open_to_others(path):
+        return []
+    return [
+        Mistake(key, "a file that its owner alone can read (chmod 0400)", f"mode {path.stat().st_mode & 0o777:04o}")
+    ]
 
 
 _PATHS = ("api.socket", "api.preview_socket", "vision.model_directory", "vision.model_manifest")
@@ -223,6 +252,9 @@ def _across(right: Mapping[str, Any], *, rig: bool) -> list[Mistake]:
     ]
     if (host := right.get("platform.host")) is not None and not _HOST.fullmatch(host):
         mistakes.append(Mistake("platform.host", "a name or an address, without scheme, port or path", repr(host)))
+    credentials = [right[key] for key in ("platform.username", "platform.password_file") if key in right]
+    if len(credentials) == 2 and credentials.count(None) == 1:
+        mistakes.append(Mistake("platform.password_file", "both with platform.username or neither", "one of the two"))
     idle, longest = right.get("session.idle_seconds"), right.get("session.longest_seconds")
     if idle is not None and longest is not None and idle > longest:
         mistakes.append(Mistake("session.idle_seconds", "at most session.longest_seconds", str(idle)))

@@ -1,22 +1,27 @@
 """The daemon: built from settings and seams, kept alive in one task tree, stopped in order (rule 4)."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import structlog
 
 from devices.status import DeviceState, DeviceStatus
+from runtime.alarms import Alarms
 from runtime.api.listen import ClientListener, PreviewListener
-from runtime.api.methods import Terminal
 from runtime.api.preview import Previews
 from runtime.api.roles import Roles
 from runtime.api.server import ApiServer
+from runtime.api.table import Terminal
 from runtime.audit import Audit
 from runtime.cameras import COMPONENTS, device_status
+from runtime.commands import Announcement, Commands
 from runtime.config import Settings
 from runtime.enrolment import Enrolment
+from runtime.health import Health
 from runtime.journal import Journal
+from runtime.messages import CatalogueAnnouncement, MaintenanceWindow, Stream
 from runtime.notify import Notifier
 from runtime.peripherals import Peripherals
 from runtime.seams import Seams
@@ -28,8 +33,10 @@ from runtime.session import Sessions, SessionState
 from runtime.state import Component, StateBoard, TooSlow
 from runtime.supervisor import Supervisor, UnitState
 from runtime.tickets import Tickets
+from runtime.trial import Trials
 from transport import sm, sm2
-from transport.channel import Channel
+from transport.channel import Channel, LineState
+from transport.gate import Urgency
 from vision.verifier import CameraStatus
 
 log = structlog.get_logger(__name__)
@@ -37,8 +44,18 @@ log = structlog.get_logger(__name__)
 DRAIN_SECONDS = 2.0
 """What the platform may take to receipt the last records when the daemon stops."""
 
+_URGENCY: dict[Stream, Urgency] = {
+    "alarm": Urgency.ALARM,
+    "supervision": Urgency.RECORD,
+    "telemetry": Urgency.TELEMETRY,
+}
+LONGEST_LINE_PAUSE_SECONDS = 5.0
+"""Between two tries of the line: a citizen may be waiting, and a try costs next to nothing."""
 _HEALTHY = {DeviceState.ONLINE, DeviceState.DEVICE_BUSY}
 _NOT_AT_FAULT = {*_HEALTHY, DeviceState.STARTING}
+_FRAUD = {DeviceState.POTENTIAL_FRAUD, DeviceState.FRAUD_ATTEMPT}
+_MEDDLED = {"envelope.forged", "envelope.replayed", "envelope.reordered", "key.bad_signature"}
+"""Messages that only somebody at the broker who is not the platform sends (T23)."""
 _UNIT_STATES = {
     UnitState.STARTING: DeviceState.STARTING,
     UnitState.RUNNING: DeviceState.ONLINE,
@@ -118,21 +135,27 @@ class _Daemon:
         )
         self._ticketed = {*settings.devices, "vision", *(COMPONENTS[camera] for camera in settings.vision.cameras)}
         self._tickets = Tickets(journal, origin, self._ticketed, self._on_tickets)
+        self._health = Health(journal, origin, self._state, seams.usage)
+        self._alarms = Alarms(journal, origin, self._on_alarms)
+        self._commands = Commands(journal, origin, self._on_announced)
         self._channel = Channel(
             settings.platform,
             seams.uplink,
             enrolment.keys,
             journal,
-            streams=[journal.stream],
+            streams={name: _URGENCY[stream] for stream, name in journal.streams.items()},
+            commands=self._commands,
             boot_id=enrolment.boot_id,
             software_version=enrolment.software_version,
             wall_clock=seams.wall_clock,
             on_state=self._on_line,
+            on_dropped=self._on_dropped,
         )
 
     async def run(self, listeners: Listeners, roles: Roles, notifier: Notifier, stop: asyncio.Event) -> None:
         """Serve until `stop`, then stop in order."""
         settings = self._settings
+        await self._commands.open()
         async with asyncio.TaskGroup() as group:
             sessions = Sessions(
                 group,
@@ -146,10 +169,15 @@ class _Daemon:
             previews = Previews(self._seams.cameras, settings.vision.cameras, roles, self._audit)
             server = ApiServer(self._terminal(sessions, previews), roles, settings.api.line_limit_bytes)
             self._supervisor.start(group, "tickets", self._tickets.run)
+            self._supervisor.start(group, "alarms", self._alarms.run)
+            self._supervisor.start(group, "telemetry", self._health.run)
             self._seams.cameras.watch(self._on_camera)
+            self._seams.watch_egress(lambda what: self._alarms.sound(f"egress.{what}", "egress"))
             self._supervisor.start(group, "vision", self._seams.verifier.run)
             await self._peripherals.start(group)
-            self._supervisor.start(group, "platform", self._channel.run)
+            self._supervisor.start(
+                group, "platform", self._channel.run, longest_pause_seconds=LONGEST_LINE_PAUSE_SECONDS
+            )
             serving = [
                 group.create_task(server.serve(listeners.api), name="api"),
                 group.create_task(previews.serve(listeners.previews), name="previews"),
@@ -211,6 +239,10 @@ class _Daemon:
             audit=self._audit,
             peripherals=self._peripherals,
             tickets=self._tickets,
+            trials=Trials(self._journal, self._channel),
+            alarms=self._alarms,
+            terminal_id=settings.platform.terminal_id,
+            wall_clock=self._seams.wall_clock,
         )
 
     def _on_device(self, device: str, status: DeviceStatus) -> None:
@@ -239,6 +271,8 @@ class _Daemon:
         state, details = status.state, status.details
         if status.code in {f"{name}.wrong_device", f"{name}.swapped"}:
             state = DeviceState.POTENTIAL_FRAUD
+        if state in _FRAUD and status.code is not None:
+            self._alarms.sound(status.code, name)
         if unit is UnitState.GAVE_UP:
             details = {**details, "gave_up": True}
         self._state.set(name, Component(state, status.code, status.identity, details))
@@ -260,9 +294,33 @@ class _Daemon:
         self._devices["tickets"] = DeviceStatus(DeviceState.ONLINE, details={"open": str(tickets), "late": str(late)})
         self._publish("tickets")
 
-    def _on_line(self, connected: bool, code: str | None) -> None:  # noqa: FBT001 - the channel's StateListener
-        self._devices["platform"] = DeviceStatus(DeviceState.ONLINE if connected else DeviceState.OFFLINE, code)
+    def _on_alarms(self, alarms: int, late: int) -> None:
+        self._devices["alarms"] = DeviceStatus(DeviceState.ONLINE, details={"open": str(alarms), "late": str(late)})
+        self._publish("alarms")
+
+    def _on_dropped(self, code: str) -> None:
+        if code in _MEDDLED:
+            self._alarms.sound(code, "line")
+
+    def _on_line(self, line: LineState) -> None:
+        off: dict[str, str | bool] = (
+            {} if line.clock_off_seconds is None else {"clock_off_seconds": str(line.clock_off_seconds)}
+        )
+        state = DeviceState.ONLINE if line.connected else DeviceState.OFFLINE
+        self._devices["platform"] = DeviceStatus(state, line.code, details=off)
         self._publish("platform")
+
+    def _on_announced(self, announced: Sequence[Announcement]) -> None:
+        """Put on the board what the platform announced: the catalogue's version, and the next maintenance."""
+        for announcement in announced:
+            if isinstance(announcement, CatalogueAnnouncement):
+                version: dict[str, str | bool] = {"version": str(announcement.catalogue_version)}
+                self._state.set("catalogue", Component("announced", details=version))
+        windows = [one for one in announced if isinstance(one, MaintenanceWindow)]
+        if windows:
+            window = min(windows, key=lambda one: one.begins_unix)
+            times: dict[str, str | bool] = {"begins_unix": str(window.begins_unix), "ends_unix": str(window.ends_unix)}
+            self._state.set("maintenance", Component("announced", details=times))
 
     def _on_session(self, state: SessionState) -> None:
         self._state.set("session", Component("none" if state is SessionState.CLOSED else state))

@@ -45,7 +45,7 @@ def install(allowed: Iterable[Path | str]) -> None:
             return
         if isinstance(target, int) or target == ":memory:" or _is_allowed(target, paths):
             return
-        log.error("write_refused", operation=event, caller=_caller())
+        log.error("write_refused", operation=event, caller=caller())
         raise PermissionError(f"the write guard allows no {event} here")
 
     sys.addaudithook(hook)
@@ -59,11 +59,12 @@ def _is_allowed(target: Any, paths: frozenset[str]) -> bool:
     return any(real == os.path.realpath(one) for one in paths)
 
 
-def _caller() -> str:
+def caller() -> str:
+    """Return who asked for what an audit hook sees: the nearest module and line that is no part of Python's library."""
     frame = sys._getframe(2)  # noqa: SLF001 - the only way to name the caller without a traceback's cost
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARY:
         frame = frame.f_back
     return f"{frame.f_globals.get('__name__', '?')}:{frame.f_lineno}"
 
 
-_LIBRARY = frozenset({"pathlib", "tempfile", "shutil", "os", "io", "importlib", "sqlite3"})
+_LIBRARY = frozenset(sys.stdlib_module_names)

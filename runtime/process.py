@@ -23,6 +23,7 @@ from runtime.api.listen import UnixClients, UnixPreviews
 from runtime.board import assemble, boot_id
 from runtime.config import ConfigError, Settings, check_machine, load
 from runtime.daemon import Listeners, run_daemon
+from runtime.egress import Egress, endpoints
 from runtime.enrolment import load_enrolment
 from runtime.notify import Notifier
 from runtime.supervisor import error_code, error_types
@@ -71,7 +72,9 @@ def _serve(config: Path, notifier: Notifier, *, rig: bool) -> int:
             settings = load(config, rig=rig)
             listening = _listen(settings, stack)
             guard.install(writable(settings))
-            return asyncio.run(_daemon(settings, listening, notifier))
+            egress = Egress(endpoints(settings))
+            egress.install()
+            return asyncio.run(_daemon(settings, egress, listening, notifier))
         except ConfigError as error:
             for mistake in error.mistakes:
                 log.error("config_mistake", key=mistake.key, expected=mistake.expected, found=mistake.found)
@@ -86,7 +89,7 @@ def writable(settings: Settings) -> list[Path]:
     journal = settings.journal_file
     companions = [journal.with_name(f"{journal.name}{suffix}") for suffix in ("", "-wal", "-shm")]
     ports = [Path(section.port) for section in settings.devices.values() if section.port.startswith("/")]
-    return [*companions, settings.audit_file, *ports]
+    return [*companions, journal.with_suffix(".reserve"), settings.audit_file, *ports]
 
 
 def _listen(settings: Settings, stack: ExitStack) -> dict[str, socket.socket]:
@@ -101,7 +104,9 @@ def _listen(settings: Settings, stack: ExitStack) -> dict[str, socket.socket]:
     return {**listening, **bound}
 
 
-async def _daemon(settings: Settings, listening: Mapping[str, socket.socket], notifier: Notifier) -> int:
+async def _daemon(
+    settings: Settings, egress: Egress, listening: Mapping[str, socket.socket], notifier: Notifier
+) -> int:
     """Run the daemon until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -111,7 +116,7 @@ async def _daemon(settings: Settings, listening: Mapping[str, socket.socket], no
     )
     try:
         enrolment = load_enrolment(settings, software_version=version("govterm"), boot_id=boot_id())
-        seams = assemble(settings)
+        seams = assemble(settings, egress)
         await run_daemon(settings, seams, enrolment=enrolment, listeners=listeners, notifier=notifier, stop=stop)
     except Exception as error:  # noqa: BLE001 - the process's own boundary: told by code, never by message
         advice = getattr(error, "advice", "report a software fault")

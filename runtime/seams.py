@@ -32,6 +32,14 @@ class HostPower(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What the daemon's process uses."""
+
+    resident_bytes: int
+    open_descriptors: int
+
+
+@dataclass(frozen=True, slots=True)
 class Seams:
     """The seams, the wall clock (seconds since 1970) and the random source of back-off and scheduling.
 
@@ -46,5 +54,8 @@ class Seams:
     cameras: Cameras
     journal: JournalExecutor
     power: HostPower
+    usage: Callable[[], Usage]
+    watch_egress: Callable[[Callable[[str], None]], None]
+    """Given who is told when this process was refused an address that is not the platform's (T20)."""
     wall_clock: Callable[[], float]
     jitter: random.Random

@@ -107,6 +107,7 @@ class _Unit:
     name: str
     life: Life
     gives_up: bool
+    longest_pause_seconds: float
     state: UnitState = UnitState.STOPPED
     broken_code: str | None = None
     pause_seconds: float = FIRST_PAUSE_SECONDS
@@ -132,9 +133,17 @@ class Supervisor:
         self._on_change = on_change
         self._units: dict[str, _Unit] = {}
 
-    def start(self, group: asyncio.TaskGroup, name: str, life: Life, *, gives_up: bool = False) -> None:
+    def start(
+        self,
+        group: asyncio.TaskGroup,
+        name: str,
+        life: Life,
+        *,
+        gives_up: bool = False,
+        longest_pause_seconds: float = LONGEST_PAUSE_SECONDS,
+    ) -> None:
         """Keep `life` alive as the unit `name`, in a task of `group`; one that `gives_up` calls for a person."""
-        unit = _Unit(name, life, gives_up)
+        unit = _Unit(name, life, gives_up, longest_pause_seconds)
         self._units[name] = unit
         unit.task = group.create_task(self._keep(unit), name=f"unit-{name}")
 
@@ -244,8 +253,8 @@ class Supervisor:
             pause = None if unit.only_by_hand else PROBE_SECONDS
         else:
             spread = self._jitter.uniform(1 - JITTER, 1 + JITTER)
-            pause = min(unit.pause_seconds * spread, LONGEST_PAUSE_SECONDS)
-            unit.pause_seconds = min(unit.pause_seconds * PAUSE_FACTOR, LONGEST_PAUSE_SECONDS)
+            pause = min(unit.pause_seconds * spread, unit.longest_pause_seconds)
+            unit.pause_seconds = min(unit.pause_seconds * PAUSE_FACTOR, unit.longest_pause_seconds)
         with suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await unit.wake.wait()

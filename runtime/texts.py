@@ -141,6 +141,7 @@ _CATALOGUE: tuple[tuple[tuple[str, ...], Text], ...] = (
             "message.unexpected",
             "message.unknown",
             "journal.write_failed",
+            "journal.disk_full",
             "journal.damaged",
         ),
         _FAULT,

@@ -108,6 +108,7 @@ async def broker_process(directory: Path, port: int = 0) -> AsyncIterator[tuple[
         yield process, int(line.split()[1])
     finally:
         if process.returncode is None:
+            process.send_signal(signal.SIGCONT)
             process.terminate()
         try:
             async with asyncio.timeout(2 * STOP_SECONDS):

@@ -18,6 +18,7 @@ from sim.control import ControlError, ask
 from sim.sabotage import Sabotage
 from sim.scenario import ScenarioError, Step, load_scenario, play
 from sim.settings import RigError, RigFiles, RigSettings, free_port, load_rig, make_rig
+from transport.errors import TransportError
 from vision.errors import VisionError
 from vision.store import cache_directory
 
@@ -142,6 +143,39 @@ def verbs(context: typer.Context, config: ConfigOption = None) -> None:
             parameters, _, what = described.partition(" -> ")
             table.add_row(device, verb, parameters, what.partition(": ")[2])
     Console().print(table)
+
+
+@rig.command()
+def enroll(
+    context: typer.Context,
+    request: Annotated[Path, typer.Argument(help="What `govterm enroll request` wrote.", metavar="REQUEST")],
+    output: Annotated[Path, typer.Option(help="Where the answer goes, a new file.", metavar="ANSWER")],
+    config: ConfigOption = None,
+) -> None:
+    """Answer a terminal's request for enrolment as the platform's operator does, and print the fingerprints.
+
+    The platform of a running rig knows the terminal once it is stopped and started (`rig do platform stop`, `start`).
+    """
+    from sim.enrolment import Desk, write
+
+    try:
+        files, settings = load_rig(config or context.obj or _CONFIG)
+        desk = Desk(files.trust_directory)
+        answered = desk.answer(request.read_bytes(), "127.0.0.1", settings.broker_port)
+        write(output, answered.message)
+        known = desk.register(answered)
+    except (RigError, TransportError) as error:
+        _fail(error)
+    except OSError as error:
+        _fail(RigError(f"{error.filename}: {error.strerror}"))
+    replaced = " (its key before no longer counts)" if known else ""
+    for what, said in (
+        ("terminal", f"{answered.terminal}{replaced}"),
+        ("hardware", answered.hardware),
+        ("identity", answered.fingerprint),
+        ("platform", desk.fingerprint),
+    ):
+        typer.echo(f"{what:<10} {said}")
 
 
 @rig.command()

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from sim.devices.printer import VirtualPrinter
 from sim.devices.ups import VirtualMegatecUps
 from sim.people import Citizen, Population
 from sim.platform.faults import Faults
+from sim.platform.process import platform_process
 from sim.pty import PtyHost
 from sim.scene import load_people
 from sim.settings import BAUD, RigError, RigFiles, RigSettings
@@ -35,9 +35,6 @@ from sim.wire import Verbs, VirtualDevice
 log = structlog.get_logger(__name__)
 
 _Running = AbstractAsyncContextManager[asyncio.subprocess.Process]
-
-_START_SECONDS = 20.0
-_STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,7 @@ async def open_rig(files: RigFiles, settings: RigSettings, assets: Assets) -> As
     async with AsyncExitStack() as stack:
         stack.callback(failed.cancel)
         broker = _Part("broker", lambda: _broker(files.trust_directory, settings.broker_port), failed)
-        platform = _Part("platform", lambda: _platform(files, settings, assets.font), failed)
+        platform = _Part("platform", lambda: platform_process(files, settings, assets.font), failed)
         for part in (broker, platform):
             stack.push_async_callback(part.stop)
             await part.start()
@@ -199,41 +196,6 @@ async def _broker(trust: Path, port: int) -> AsyncIterator[asyncio.subprocess.Pr
         except (RuntimeError, OSError) as error:
             raise RigError(f"broker: {error} (port {port})") from error
         yield process
-
-
-@asynccontextmanager
-async def _platform(files: RigFiles, settings: RigSettings, font: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run the reference platform's process while the context lasts."""
-    trust, database, control = files.trust_directory, files.platform_database, files.platform_control
-    arguments = ("--trust", trust, "--database", database, "--control", control, "--font", font)
-    numbers = ("--port", settings.broker_port, "--seed", settings.seed, "--terminal", settings.terminal_id)
-    with files.platform_log.open("ab") as file:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "sim.platform", *map(str, arguments + numbers)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=file,
-            start_new_session=True,
-        )
-    try:
-        if process.stdout is None:
-            raise RigError("platform: no output to read")
-        line = b""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_START_SECONDS):
-                line = await process.stdout.readline()
-        if line != b"ready\n":
-            raise RigError(f"platform: it does not start; {files.platform_log} says why")
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        try:
-            async with asyncio.timeout(_STOP_SECONDS):
-                await process.communicate()
-        except TimeoutError:
-            process.kill()
-            await process.communicate()
 
 
 def hosted(port: PtyHost | TcpHost) -> dict[str, Callable[..., Any]]:

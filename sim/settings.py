@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +11,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from runtime.credentials import platform_section
 from sim.trust import Trust, make_trust
+from transport.errors import TransportError
 from vision.store import cache_directory
 
 LONGEST_SOCKET_PATH = 107  # sun_path of Linux holds 108 bytes with the closing zero
@@ -149,15 +152,17 @@ def make_rig(files: RigFiles, settings: RigSettings) -> None:
         raise RigError(f"{files.sockets}: too long a path for sockets; choose a shorter directory")
     try:
         files.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        make_trust(files.trust_directory, settings.terminal_id)
+        make_trust(files.trust_directory, settings.terminal_id, settings.broker_port)
         for directory in (files.state, files.paper):
             directory.mkdir(mode=0o700, exist_ok=True)
         files.settings.write_text(_toml(msgspec.to_builtins(settings)), encoding="utf-8")
-        files.daemon_settings.write_text(_daemon_toml(files, settings), encoding="utf-8")
+        files.daemon_settings.write_text(_daemon_toml(files), encoding="utf-8")
     except FileExistsError as error:
         raise RigError(f"{files.directory}: there is a rig already; name a new directory") from error
     except OSError as error:
         raise RigError(f"{error.filename}: {error.strerror}") from error
+    except TransportError as error:
+        raise RigError(f"{error}; {error.advice}") from error
 
 
 def load_rig(file: Path) -> tuple[RigFiles, RigSettings]:
@@ -172,14 +177,13 @@ def load_rig(file: Path) -> tuple[RigFiles, RigSettings]:
     return RigFiles(directory, directory), settings
 
 
-def _toml(section: dict[str, str | int | bool | list[str]]) -> str:
+def _toml(section: Mapping[str, str | int | bool | list[str]]) -> str:
     # A JSON string, number, truth value or list of them is written the same in TOML.
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in section.items())
 
 
-def _daemon_toml(files: RigFiles, settings: RigSettings) -> str:
-    trust = files.trust
-    sections: dict[str, dict[str, str | int | bool | list[str]]] = {
+def _daemon_toml(files: RigFiles) -> str:
+    sections: dict[str, Mapping[str, str | int | bool | list[str]]] = {
         "api": {
             "socket": str(files.api),
             "preview_socket": str(files.previews),
@@ -193,17 +197,7 @@ def _daemon_toml(files: RigFiles, settings: RigSettings) -> str:
             "photo_decoder": "rig",
             "challenge": 0,
         },
-        "platform": {
-            "host": "127.0.0.1",
-            "port": settings.broker_port,
-            "terminal_id": settings.terminal_id,
-            "ca_file": str(trust.ca),
-            "certificate_file": str(trust.terminal_certificate),
-            "private_key_file": str(trust.terminal_key),
-            "identity_key_file": str(trust.identity_key),
-            "signing_key_file": str(trust.signing_public_key),
-            "seal_key_file": str(trust.seal_public_key),
-        },
+        "platform": platform_section(files.trust.terminal),
     }
     top = _toml({"rig": True, "state_directory": str(files.state)})
     return top + "".join(f"\n[{name}]\n{_toml(section)}" for name, section in sections.items())

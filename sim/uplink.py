@@ -1,6 +1,7 @@
 """The in-memory form of the seam to the broker: an Uplink and the broker behind it, on virtual time (rule 5)."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -77,18 +78,23 @@ class MemoryUplink:
 class MemoryConnection:
     """One connection to a MemoryUplink."""
 
+    valid: tuple[float, float] | None = None
+
     def __init__(self, broker: MemoryUplink, subscriptions: Sequence[str], will: Message | None) -> None:
         self.will = will
         self._broker = broker
         self._subscriptions = tuple(subscriptions)
         self._inbox: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._leaving: deque[tuple[Message, bool]] = deque()
         self._lost = False
 
     async def publish(self, message: Message, *, retain: bool = False) -> None:
         """Publish and return after the broker's acknowledgement; raise UplinkLost when the connection is gone."""
+        self._leaving.append((message, retain))
         await asyncio.sleep(self._broker.latency_seconds)
         if self._lost:
             raise UplinkLost("the connection is gone")
+        message, retain = self._leaving.popleft()  # in the order of the calls, whoever wakes first
         if self._broker.lose_next > 0:
             self._broker.lose_next -= 1
         else:

@@ -38,7 +38,7 @@ def no_leaks() -> Iterator[None]:
     yield
     gc.collect()
     for thread in threading.enumerate():
-        if thread.name.startswith("asyncio-waitpid"):  # it tells of a child's end just before it ends itself
+        if thread.name.startswith(("asyncio-waitpid", "mqtt-resolve")):  # it tells the loop just before it ends itself
             thread.join(1)
     threads = {thread for thread in threading.enumerate() if thread.is_alive()} - threads_before
     assert not threads, f"threads left: {threads}"

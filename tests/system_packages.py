@@ -9,9 +9,12 @@ from collections.abc import Mapping
 
 PACKAGE_OF = {
     "/lib/nut/upsd": "nut-server",
+    "/usr/sbin/mosquitto": "mosquitto",
     "cc": "gcc",
     "dbus-daemon": "dbus",
     "node": "nodejs",
+    "npm": "npm",
+    "openssl": "openssl",
     "socat": "socat",
     "strace": "strace",
     "systemd-analyze": "systemd",

@@ -1,4 +1,4 @@
-"""The sealed line to the platform: calls with answers, records with receipts (T12, T20, I6).
+"""The sealed line to the platform: calls with answers, records with receipts, commands (T12, T20, I6).
 
 One `run` is one connection's life: connect, presence, key grant, then the pumps. Nothing is kept at the broker.
 What waits outlives a life: calls in memory until their deadline, records in the log until their receipt.
@@ -8,43 +8,41 @@ import asyncio
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
 from transport import wire
+from transport.calls import Calls, Progress, line_down
+from transport.commands import CommandHandler, Commands
 from transport.config import Platform
-from transport.envelope import MAX_PLAINTEXT_BYTES
 from transport.errors import TransportError
-from transport.grants import LineKeys, PendingRequest
-from transport.line import SILENCE_SECONDS, Line
+from transport.gate import Urgency
+from transport.line import SILENCE_SECONDS, Line, what_ended
+from transport.line_keys import ChannelKeys, LineKeys
 from transport.outbox import Outbox
 from transport.payload import Payload, RecordLog
-from transport.sm2 import PrivateKey, PublicKey
+from transport.ring import KeyRing
+from transport.settlements import Settlement, Settlements
 from transport.uplink import Connection, Message, Uplink, UplinkLost
 
 log = structlog.get_logger(__name__)
 
-KEY_LIFE_SECONDS = 86_400.0
-LEAST_KEY_LIFE_SECONDS = 60.0
-
-StateListener = Callable[[bool, str | None], None]
+WRONG_CLOCK_SECONDS = 300.0
+"""A wall clock this far from the platform's is called wrong; nothing waits for it."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class ChannelKeys:
-    """The long-lived keys: the terminal's identity key signs requests, the platform's public key verifies grants."""
+@dataclass(frozen=True, slots=True)
+class LineState:
+    """How the line is. `code` says why it is down, or `clock.wrong` while it is up.
 
-    identity: PrivateKey
-    platform: PublicKey
+    `clock_off_seconds` is how far the terminal's wall clock is ahead of the platform's, by the last grant.
+    """
 
-
-@dataclass(slots=True, eq=False, repr=False)
-class _PendingCall:
-    message: bytes
-    answer: asyncio.Future[Payload]
-    line: Line | None = None  # the line it was last sent on
+    connected: bool
+    code: str | None = None
+    clock_off_seconds: int | None = None
 
 
 class Channel:
@@ -57,103 +55,103 @@ class Channel:
         keys: ChannelKeys,
         records: RecordLog,
         *,
-        streams: Sequence[str],
+        streams: Mapping[str, Urgency],
+        commands: CommandHandler,
         boot_id: str,
         software_version: str,
         wall_clock: Callable[[], float],
-        on_state: StateListener,
+        on_state: Callable[[LineState], None],
+        on_dropped: Callable[[str], None],
     ) -> None:
-        """Deliver `streams` of `records`; tell `on_state(connected, code)` on transitions only."""
+        """Deliver `streams` of `records`, each with its urgency; tell `on_state` of transitions only.
+
+        `on_dropped` is told the code of each message from the broker that was refused or wanted by nobody.
+        """
         self._settings = settings
         self._uplink = uplink
-        self._keys = keys
         self._records = records
-        self._streams = tuple(streams)
+        self._streams = dict(streams)
+        self._commands = Commands(commands)
         self._boot_id = boot_id
         self._software_version = software_version
-        self._wall_clock = wall_clock
         self._on_state = on_state
-        self._state: tuple[bool, str | None] = (False, None)
-        self._calls: dict[bytes, _PendingCall] = {}
-        self._calls_changed = asyncio.Event()
+        self._on_dropped = on_dropped
+        self._state = LineState(connected=False)
+        self._calls = Calls()
+        self._settlements = Settlements(self._calls)
+        self._line_keys = LineKeys(settings.terminal_id, boot_id, keys, wall_clock=wall_clock, on_drop=self._drop)
         self.dropped: Counter[str] = Counter()
         """Messages from the broker that were refused or wanted by nobody, by code."""
 
     @property
     def connected(self) -> bool:
         """Whether the line is up and has keys."""
-        return self._state[0]
+        return self._state.connected
 
-    async def call(self, request: Payload, *, key: bytes, deadline_seconds: float) -> Payload:
+    async def call(
+        self, request: Payload, *, key: bytes, deadline_seconds: float, on_progress: Progress | None = None
+    ) -> Payload:
         """Ask the platform and return its answer, whatever it says; `key` (16 bytes) is the idempotency key.
 
-        Waits for the line within the deadline and asks again under the same key on each new connection. Raises
+        Waits for the line within the deadline and asks again under the same key until then. Raises
         TransportError: `line.down` when the request certainly never left, `platform.no_answer` when the outcome
-        is unknown (ask again under the same key), `call.pending` when this key is being asked already,
-        `call.unfit` for a key or a request that the wire does not take.
+        is unknown (the key is then settled by itself: an answer that still comes is shown to nobody),
+        `call.pending` when this key is being asked already, `call.unfit` for a key or a request that the wire does
+        not take.
         """
-        message = wire.encode(wire.Call(key, request.schema, request.version, request.body))
-        wire.decode(message, wire.Call, code="call.unfit")
-        if key in self._calls:
-            raise TransportError(
-                "call.pending", "this call is under way", advice="wait for the first one to end", retry=True
-            )
-        if len(message) > MAX_PLAINTEXT_BYTES:
-            raise TransportError("call.unfit", f"{len(message)} bytes", advice="ask for less at once", retry=False)
-        call = _PendingCall(message, asyncio.get_running_loop().create_future())
-        self._calls[key] = call
-        self._calls_changed.set()
         try:
-            async with asyncio.timeout(deadline_seconds):
-                return await call.answer
-        except TimeoutError:
-            if call.line is None:
-                raise _line_down("the line did not come up within the deadline") from None
-            raise TransportError(
-                "platform.no_answer",
-                f"no answer within {deadline_seconds} s",
-                advice="ask again under the same key; it is not known whether the platform acted",
-                retry=True,
-            ) from None
-        finally:
-            del self._calls[key]
+            return await self._calls.ask(request, key, deadline_seconds, on_progress)
+        except TransportError as error:
+            if error.code == "platform.no_answer":
+                self._settlements.owe(key)
+            raise
+        except asyncio.CancelledError:
+            self._settlements.owe(key)
+            raise
+
+    async def settle(self, key: bytes, *, deadline_seconds: float) -> Settlement:
+        """Return whether the platform acted on the call under `key`; `void` means that it never will.
+
+        Raises TransportError as `call`.
+        """
+        return await self._settlements.settle(key, deadline_seconds)
 
     async def run(self, ready: Callable[[], None]) -> None:
-        """Serve one connection's life; return when its keys are used up.
+        """Serve one connection's life.
 
-        Raises TransportError: `line.down`, `key.no_answer`, `key.refused` and the other `key.*` of a bad grant,
-        `platform.no_answer` when nothing is answered under these keys any more.
+        Raises TransportError: `line.down`, `line.bad_certificate`, `key.no_answer`, `key.refused`, `key.revoked`,
+        `key.none` when the platform lost the keys, and the other `key.*` of a bad grant; `platform.no_answer` when
+        nothing is answered under these keys any more.
         """
         code: str | None = None
         try:
-            async with self._line() as (line, life_seconds):
-                self._tell(connected=True, code=None)
+            async with self._connected() as line:
+                await self._commands.say_taken(line)
+                self._tell_connected()
                 ready()
-                await self._pump(line, life_seconds)
+                await self._pump(line)
         except UplinkLost as error:
             code = "line.down"
-            raise _line_down(str(error)) from error
-        except TransportError as error:
-            code = error.code
+            raise line_down(str(error)) from error
+        except Exception as error:
+            code = getattr(error, "code", None)
             raise
         finally:
-            self._tell(connected=False, code=code)
+            self._tell(LineState(connected=False, code=code))
 
     @contextlib.asynccontextmanager
-    async def _line(self) -> AsyncIterator[tuple[Line, float]]:
+    async def _connected(self) -> AsyncIterator[Line]:
         """Connect, say that the terminal is there and get keys, all within `connect_seconds`; wipe them at the end."""
         terminal = self._settings.terminal_id
-        subscriptions = [wire.topic(terminal, "down", stream) for stream in ("grant", "answer", "receipt")]
         async with contextlib.AsyncExitStack() as stack:
             code = "line.down"
             try:
                 async with asyncio.timeout(self._settings.connect_seconds):
-                    will = self._presence(online=False)
-                    connection = await stack.enter_async_context(self._uplink.connect(subscriptions, will))
+                    down, will = wire.topic(terminal, "down", "#"), self._presence(online=False)
+                    connection = await stack.enter_async_context(self._uplink.connect([down], will))
                     await connection.publish(self._presence(online=True), retain=True)
                     code = "key.no_answer"
-                    keys = await self._obtain_keys(connection)
-                    stack.callback(keys.wipe)
+                    grant = await self._line_keys.obtain(connection)
             except TimeoutError:
                 raise TransportError(
                     code,
@@ -161,104 +159,82 @@ class Channel:
                     advice="check the network, the broker and that the platform knows this terminal",
                     retry=True,
                 ) from None
-            sealer, opener = keys.terminal_ends()
-            outboxes = {stream: Outbox(self._records, stream) for stream in self._streams}
-            life = keys.expires_unix - self._wall_clock()
-            answer_seconds = self._settings.answer_seconds
-            yield (
-                Line(connection, terminal, sealer, opener, outboxes, max(SILENCE_SECONDS, answer_seconds)),
-                min(max(life, LEAST_KEY_LIFE_SECONDS), KEY_LIFE_SECONDS),
-            )
+            except ExceptionGroup as group:
+                raise what_ended(group) from None
+            silence = max(SILENCE_SECONDS, self._settings.answer_seconds)
+            line = Line(connection, terminal, KeyRing(grant.ends), silence)
+            stack.callback(line.close)
+            _check_certificate(connection, grant.unix_time)
+            yield line
 
-    async def _obtain_keys(self, connection: Connection) -> LineKeys:
-        terminal = self._settings.terminal_id
-        request = PendingRequest(terminal, self._boot_id, self._wall_clock(), self._keys.identity)
+    async def _pump(self, line: Line) -> None:
+        """Run the pumps until the line ends; raise what ended one of them."""
+        outboxes = {stream: Outbox(self._records, stream) for stream in self._streams}
         try:
-            await connection.publish(Message(wire.topic(terminal, "up", "grant"), request.message))
-            while True:
-                message = await connection.receive()
-                if message.topic != wire.topic(terminal, "down", "grant"):
-                    self._drop("message.before_grant")
-                    continue
-                try:
-                    return request.open(message.body, self._keys.platform)
-                except TransportError as error:
-                    if error.code not in ("key.stale_grant", "key.malformed"):
-                        raise
-                    self._drop(error.code)
-        finally:
-            request.wipe()
-
-    async def _pump(self, line: Line, life_seconds: float) -> None:
-        """Run the pumps until the keys are used up; raise what ended one of them."""
-        try:
-            async with asyncio.timeout(life_seconds), line.silence, asyncio.TaskGroup() as group:
-                group.create_task(self._receive(line), name="channel-receive")
-                group.create_task(self._send_calls(line), name="channel-calls")
-                group.create_task(self._watch_records(line), name="channel-records")
-                send_record = functools.partial(line.send, "record")
-                for stream, outbox in line.outboxes.items():
-                    group.create_task(outbox.deliver(send_record), name=f"channel-outbox-{stream}")
+            async with line.silence, asyncio.TaskGroup() as group:
+                group.create_task(line.ended(), name="channel-end")
+                group.create_task(self._receive(line, outboxes), name="channel-receive")
+                group.create_task(self._line_keys.renew(line, self._renewed), name="channel-keys")
+                group.create_task(self._commands.take(line, self._line_keys.platform_time), name="channel-commands")
+                group.create_task(self._calls.send(line), name="channel-calls")
+                group.create_task(self._settlements.run(self._settings.answer_seconds), name="channel-settle")
+                group.create_task(self._watch_records(outboxes), name="channel-records")
+                for stream, outbox in outboxes.items():
+                    send = functools.partial(line.send, "record", urgency=self._streams[stream])
+                    group.create_task(outbox.deliver(send), name=f"channel-outbox-{stream}")
         except TimeoutError:
-            if line.silence.expired():
-                raise TransportError(
-                    "platform.no_answer",
-                    f"nothing was answered for {line.silence_seconds} s",
-                    advice="none: new keys are asked for; if it stays so, check the platform",
-                    retry=True,
-                ) from None
-            log.info("line_keys_used_up")
-        except ExceptionGroup as ended:
-            _, others = ended.split((UplinkLost, TransportError))
-            if others is not None:
-                raise
-            raise ended.exceptions[0] from None
+            raise TransportError(
+                "platform.no_answer",
+                f"nothing was answered for {line.silence_seconds} s",
+                advice="none: new keys are asked for; if it stays so, check the platform",
+                retry=True,
+            ) from None
+        except ExceptionGroup as group:
+            raise what_ended(group) from None
 
-    async def _receive(self, line: Line) -> None:
-        """Hand answers to their calls and receipts to their outboxes; drop and count everything else."""
+    async def _renewed(self, line: Line) -> None:
+        log.info("line_keys_renewed")
+        await self._commands.say_taken(line)
+        self._tell_connected()
+
+    async def _receive(self, line: Line, outboxes: Mapping[str, Outbox]) -> None:
+        """Hand each message to who waits for it; drop and count everything else."""
         prefix = wire.topic(line.terminal, "down", "")
         while True:
             message = await line.connection.receive()
-            stream = message.topic.removeprefix(prefix)
             try:
-                if stream not in ("answer", "receipt"):
-                    self._drop("message.unknown_topic")
-                    continue
-                plaintext = line.open(stream, message.body)
-                if stream == "answer":
-                    self._take_answer(wire.decode(plaintext, wire.Answer, code="message.malformed"))
-                else:
-                    self._take_receipt(line, wire.decode(plaintext, wire.Receipt, code="message.malformed"))
+                self._take(line, outboxes, message.topic.removeprefix(prefix), message.body)
             except TransportError as error:
                 self._drop(error.code)
 
-    def _take_answer(self, answer: wire.Answer) -> None:
-        call = self._calls.get(answer.key)
-        if call is None or call.answer.done():
-            self._drop("answer.unwanted")
+    def _take(self, line: Line, outboxes: Mapping[str, Outbox], stream: str, body: bytes) -> None:
+        if stream == "grant":
+            if self._line_keys.is_withdrawn(body):
+                line.end(_withdrawn())
+            else:
+                self._line_keys.take(body)
             return
-        call.answer.set_result(Payload(answer.schema, answer.version, personal=True, body=answer.body))
+        kind = _KINDS.get(stream)
+        if kind is None:
+            raise _dropped("message.unknown_topic")
+        match wire.decode(line.open(stream, body), kind, code="message.malformed"):
+            case wire.Answer() as answer:
+                self._calls.take_answer(answer)
+            case wire.Part() as part:
+                self._calls.take_part(part)
+            case wire.PartReceipt() as receipt:
+                self._calls.take_part_receipt(receipt)
+            case wire.Command() as command:
+                self._commands.offer(command)
+            case wire.Receipt(stream=of, sequence=sequence):
+                if of not in outboxes:
+                    raise _dropped("receipt.unknown_stream")
+                outboxes[of].receive(sequence)
 
-    def _take_receipt(self, line: Line, receipt: wire.Receipt) -> None:
-        if receipt.stream in line.outboxes:
-            line.outboxes[receipt.stream].receive(receipt.sequence)
-        else:
-            self._drop("receipt.unknown_stream")
-
-    async def _send_calls(self, line: Line) -> None:
-        """Send every pending call once on this line."""
-        while True:
-            self._calls_changed.clear()
-            for call in list(self._calls.values()):
-                if call.line is not line and not call.answer.done():
-                    call.line = line
-                    await line.send("call", call.message)
-            await self._calls_changed.wait()
-
-    async def _watch_records(self, line: Line) -> None:
+    async def _watch_records(self, outboxes: Mapping[str, Outbox]) -> None:
         while True:
             await self._records.changed()
-            for outbox in line.outboxes.values():
+            for outbox in outboxes.values():
                 outbox.wake()
 
     def _presence(self, *, online: bool) -> Message:
@@ -269,16 +245,49 @@ class Channel:
         self.dropped[code] += 1
         if self.dropped[code] == 1:
             log.warning("message_dropped", code=code)
+        self._on_dropped(code)
 
-    def _tell(self, *, connected: bool, code: str | None) -> None:
-        if self._state == (connected, code):
+    def _tell_connected(self) -> None:
+        off = self._line_keys.clock_off_seconds
+        is_wrong = abs(off) > WRONG_CLOCK_SECONDS
+        self._tell(LineState(True, "clock.wrong", off) if is_wrong else LineState(connected=True))
+
+    def _tell(self, state: LineState) -> None:
+        if self._state == state:
             return
-        self._state = (connected, code)
-        log.info("line_up" if connected else "line_down", code=code)
-        self._on_state(connected, code)
+        self._state = state
+        log.info("line_up" if state.connected else "line_down", code=state.code)
+        self._on_state(state)
 
 
-def _line_down(message: str) -> TransportError:
+_KINDS: dict[str, type[wire.Answer | wire.Receipt | wire.Part | wire.PartReceipt | wire.Command]] = {
+    "answer": wire.Answer,
+    "receipt": wire.Receipt,
+    "part": wire.Part,
+    "part_receipt": wire.PartReceipt,
+    "command": wire.Command,
+}
+"""What comes down on each sealed stream."""
+
+
+def _check_certificate(connection: Connection, unix_time: int) -> None:
+    """Refuse a broker whose certificate is not valid by the platform's signed clock; the terminal's may be wrong."""
+    if connection.valid is not None:
+        begins, ends = connection.valid
+        if not begins <= unix_time <= ends:
+            raise TransportError(
+                "line.bad_certificate",
+                "the broker's certificate is not valid at this time",
+                advice="tell the platform's operator to renew it",
+                retry=True,
+            )
+
+
+def _withdrawn() -> TransportError:
     return TransportError(
-        "line.down", message, advice="check the network and the broker; the line comes back by itself", retry=True
+        "key.none", "the platform has lost the keys", advice="none: new keys are asked for", retry=True
     )
+
+
+def _dropped(code: str) -> TransportError:
+    return TransportError(code, "nobody waits for it", advice="none: it was dropped", retry=False)

@@ -39,3 +39,11 @@ class Platform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     answer_seconds: Annotated[float, Meta(gt=0, le=60, description="Deadline for the platform's answer to a call.")] = (
         5.0
     )
+    username: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="MQTT user name, only for a broker that wants one beside the certificate."),
+    ] = None
+    password_file: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="File with the MQTT password of `username`."),
+    ] = None

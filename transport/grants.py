@@ -14,9 +14,13 @@ from msgspec import Meta
 from transport import sm, sm2
 from transport.envelope import KEY_ID_BYTES, Opener, Sealer
 from transport.errors import TransportError
+from transport.keys import KeyProvider, new_key
+from transport.ring import Ends
 from transport.wire import Bytes16, Name, decode, encode
 
 VERSION = 1
+KEYS_LOST = "key.none"
+"""The code of a refusal that follows a grant: the platform has lost its keys, and new ones are to be asked for."""
 
 _KeyId = Annotated[bytes, Meta(min_length=KEY_ID_BYTES, max_length=KEY_ID_BYTES)]
 _Seconds = Annotated[int, Meta(ge=0, lt=2**53)]
@@ -44,8 +48,10 @@ class _Grant(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     nonce: Bytes16
     up_id: _KeyId
     down_id: _KeyId
-    wrapped: _Short
-    expires_unix: _Seconds
+    wrapped_up: _Short
+    wrapped_down: _Short
+    unix_time: _Seconds
+    life_seconds: Annotated[int, Meta(ge=1, lt=2**31)]
 
 
 class _Refusal(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -55,51 +61,34 @@ class _Refusal(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     retry: bool
 
 
-@dataclass(slots=True, repr=False)
-class LineKeys:
-    """The two keys of one connection. Sealer and Opener share the arrays, so `wipe` ends those too."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Grant:
+    """What a grant brings the terminal: its ends, how long they may be used, and the platform's clock."""
 
-    terminal: str
-    up_id: bytes
-    up: bytearray
-    down_id: bytes
-    down: bytearray
-    expires_unix: int
-
-    def terminal_ends(self) -> tuple[Sealer, Opener]:
-        """Return the terminal's ends: it seals up and opens down."""
-        return (
-            Sealer(self.up, self.up_id, self.terminal, "up"),
-            Opener(self.down, self.down_id, self.terminal, "down"),
-        )
-
-    def platform_ends(self) -> tuple[Sealer, Opener]:
-        """Return the platform's ends: it seals down and opens up."""
-        return (
-            Sealer(self.down, self.down_id, self.terminal, "down"),
-            Opener(self.up, self.up_id, self.terminal, "up"),
-        )
-
-    def wipe(self) -> None:
-        """Clear both keys."""
-        sm.wipe(self.up)
-        sm.wipe(self.down)
+    ends: Ends
+    life_seconds: int
+    unix_time: int
 
 
 class PendingRequest:
-    """The terminal's half: one request on its way and the ephemeral key that opens its grant."""
+    """The terminal's half: one request on its way and the exchange that opens its grant."""
 
-    def __init__(self, terminal: str, boot_id: str, unix_time: float, identity: sm2.PrivateKey) -> None:
+    def __init__(self, terminal: str, boot_id: str, unix_time: float, keys: KeyProvider) -> None:
         """Make and sign a request; `message` is what goes to the platform."""
         self._terminal = terminal
-        self._ephemeral = sm2.generate()
+        self._exchange = keys.begin_exchange()
         self._nonce = os.urandom(16)
-        point = self._ephemeral.public.point
-        content = encode(KeyRequest(VERSION, terminal, boot_id, int(unix_time), self._nonce, point))
-        self.message = encode(_Signed(content, identity.sign(content)))
+        now = max(0, int(unix_time))
+        content = encode(KeyRequest(VERSION, terminal, boot_id, now, self._nonce, self._exchange.point))
+        self.message = encode(_Signed(content, keys.sign(content)))
 
-    def open(self, body: bytes, platform: sm2.PublicKey) -> LineKeys:
-        """Return the keys of a grant.
+    @property
+    def nonce(self) -> bytes:
+        """What the platform's answer names."""
+        return self._nonce
+
+    def open(self, body: bytes, platform: sm2.PublicKey) -> Grant:
+        """Return what a grant brings.
 
         Raises TransportError: `key.malformed`, `key.stale_grant` (answers another request; wait on),
         `key.bad_signature`, `key.bad_grant`, `key.refused` (the platform's code in the message).
@@ -113,21 +102,23 @@ class PendingRequest:
             raise TransportError(
                 "key.refused",
                 f"the platform grants no keys: {answer.code}",
-                advice="enrol this terminal at the platform and set its clock",
+                advice="enrol this terminal at the platform",
                 retry=answer.retry,
             )
-        secret = self._ephemeral.decrypt(answer.wrapped)
+        up = self._exchange.unwrap(answer.wrapped_up)
         try:
-            if len(secret) != 2 * sm.KEY_BYTES:
-                raise _error("key.bad_grant", f"{len(secret)} bytes of keys", "bring the platform to this wire format")
-            up, down = secret[: sm.KEY_BYTES], secret[sm.KEY_BYTES :]
-        finally:
-            sm.wipe(secret)
-        return LineKeys(self._terminal, answer.up_id, up, answer.down_id, down, answer.expires_unix)
+            down = self._exchange.unwrap(answer.wrapped_down)
+        except TransportError:
+            up.wipe()
+            raise
+        sealer = Sealer(up, answer.up_id, self._terminal, "up")
+        return Grant(
+            Ends(sealer, Opener(down, answer.down_id, self._terminal, "down")), answer.life_seconds, answer.unix_time
+        )
 
     def wipe(self) -> None:
-        """Clear the ephemeral key."""
-        self._ephemeral.wipe()
+        """End the exchange."""
+        self._exchange.wipe()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,36 +138,58 @@ class ReceivedRequest:
             raise _error("key.malformed", f"request version {request.version}", "bring both ends to one wire format")
         return cls(request, signed.content, signed.signature)
 
-    def verify(self, terminal: str, identity: sm2.PublicKey, unix_time: float, *, tolerance_seconds: float) -> None:
-        """Return when this is `terminal`'s own, recent request.
+    def verify(self, terminal: str, identity: sm2.PublicKey) -> None:
+        """Return when this is `terminal`'s own request, whatever its clock says.
 
-        Raises TransportError: `key.wrong_terminal`, `key.bad_signature`, `key.stale_request` (the caller must
-        also refuse a nonce it has seen within the tolerance).
+        Raises TransportError: `key.wrong_terminal`, `key.bad_signature`. The caller must also refuse a nonce that it
+        has seen: nothing else shows that the request is not an old one.
         """
         if self.request.terminal != terminal:
             raise _error("key.wrong_terminal", "came on another terminal's topic", "find out who sent it")
         _verify(_Signed(self.content, self.signature), identity, "enrol the terminal's current identity key")
-        if abs(self.request.unix_time - unix_time) > tolerance_seconds:
-            raise _error("key.stale_request", "not of this time", "set the terminal's clock")
 
 
-def build_grant(request: KeyRequest, signing: sm2.PrivateKey, expires_unix: int) -> tuple[bytes, LineKeys]:
-    """Return the signed grant for a verified request and its fresh keys; raise TransportError (`sm2.bad_key`)."""
-    up, down = bytearray(os.urandom(sm.KEY_BYTES)), bytearray(os.urandom(sm.KEY_BYTES))
-    keys = LineKeys(request.terminal, os.urandom(KEY_ID_BYTES), up, os.urandom(KEY_ID_BYTES), down, expires_unix)
-    secret = up + down
+@dataclass(frozen=True, slots=True, repr=False)
+class Granted:
+    """What the platform made: the message for the terminal, the ids of the keys (up, down) and its own ends of them."""
+
+    message: bytes
+    key_ids: tuple[bytes, bytes]
+    ends: Ends
+
+
+def build_grant(request: KeyRequest, signing: sm2.PrivateKey, *, unix_time: float, life_seconds: int) -> Granted:
+    """Return the signed grant of fresh keys for a verified request; raise TransportError (`sm2.bad_key`)."""
+    point = sm2.PublicKey.from_point(request.point)
+    (up_bytes, up), (down_bytes, down) = new_key(), new_key()
     try:
-        wrapped = sm2.PublicKey.from_point(request.point).encrypt(secret)
+        wrapped_up, wrapped_down = point.encrypt(up_bytes), point.encrypt(down_bytes)
     finally:
-        sm.wipe(secret)
-    content = encode(_Grant(VERSION, request.nonce, keys.up_id, keys.down_id, wrapped, expires_unix))
-    return encode(_Signed(content, signing.sign(content))), keys
+        sm.wipe(up_bytes)
+        sm.wipe(down_bytes)
+    up_id, down_id = os.urandom(KEY_ID_BYTES), os.urandom(KEY_ID_BYTES)
+    grant = _Grant(VERSION, request.nonce, up_id, down_id, wrapped_up, wrapped_down, int(unix_time), life_seconds)
+    content = encode(grant)
+    terminal = request.terminal
+    ends = Ends(Sealer(down, down_id, terminal, "down"), Opener(up, up_id, terminal, "up"))
+    return Granted(encode(_Signed(content, signing.sign(content))), (up_id, down_id), ends)
 
 
 def build_refusal(nonce: bytes, signing: sm2.PrivateKey, code: str, *, retry: bool) -> bytes:
     """Return the signed refusal of the request with this nonce."""
     content = encode(_Refusal(VERSION, nonce, code, retry))
     return encode(_Signed(content, signing.sign(content)))
+
+
+def is_withdrawn(body: bytes, nonce: bytes, platform: sm2.PublicKey) -> bool:
+    """Whether `body` is the platform's signed word that it has no keys any more for the grant that answered `nonce`."""
+    try:
+        signed = decode(body, _Signed)
+        refusal = decode(signed.content, _Refusal)
+        platform.verify(signed.signature, signed.content)
+    except TransportError:
+        return False
+    return (refusal.version, refusal.nonce, refusal.code) == (VERSION, nonce, KEYS_LOST)
 
 
 def _grant_or_refusal(content: bytes) -> _Grant | _Refusal:

@@ -1,9 +1,9 @@
-"""The few functions of the system's libcrypto (OpenSSL >= 3.0, EVP) that SM2 needs, typed for ctypes."""
+"""The few functions of the system's libcrypto (OpenSSL >= 3.0) that SM2 needs, typed for ctypes."""
 
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ctypes import POINTER, c_char_p, c_int, c_size_t, c_ubyte, c_ulong, c_void_p
+from ctypes import POINTER, c_char_p, c_int, c_long, c_size_t, c_ubyte, c_ulong, c_void_p
 from functools import cache
 
 from transport.errors import TransportError
@@ -44,6 +44,10 @@ _FUNCTIONS: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "OSSL_DECODER_CTX_free": (None, (_Handle,)),
     "OSSL_DECODER_from_data": (c_int, (_Handle, POINTER(POINTER(c_ubyte)), POINTER(c_size_t))),
     "CRYPTO_clear_free": (None, (c_void_p, c_size_t, c_char_p, c_int)),
+    "d2i_X509": (_Handle, (c_void_p, POINTER(POINTER(c_ubyte)), c_long)),
+    "X509_free": (None, (_Handle,)),
+    "X509_get_X509_PUBKEY": (_Handle, (_Handle,)),
+    "i2d_X509_PUBKEY": (c_int, (_Handle, POINTER(POINTER(c_ubyte)))),
 }
 
 

@@ -5,12 +5,9 @@ once, however the terminal left.
 """
 
 import asyncio
-import concurrent.futures
 import contextlib
 import logging
-import socket
 import ssl
-import threading
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import Any, TypeVar
 
 import aiomqtt
 
+from transport.dial import LookUp, dial, look_up
 from transport.errors import TransportError
 from transport.uplink import Connection, Message, UplinkLost
 
@@ -25,10 +23,10 @@ TIMEOUT_SECONDS = 4.0
 KEEPALIVE_SECONDS = 15
 MAX_WAITING_MESSAGES = 64
 MAX_PACKET_BYTES = 1_048_576
+_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which the ssl module does not name."""
 
 T = TypeVar("T")
-
-_Address = tuple[int, int, int, str, Any]  # as socket.getaddrinfo gives it
 
 # aiomqtt and paho log each packet and each busy moment; what matters comes back as an exception.
 _quiet = logging.getLogger("govterm.mqtt")
@@ -48,24 +46,32 @@ class MqttUplink:
         ca_file: Path,
         certificate_file: Path,
         private_key_file: Path,
+        username: str | None = None,
+        password_file: Path | None = None,
+        look_up: LookUp = look_up,
     ) -> None:
-        """Load the PEM files; `identifier` is the MQTT client id, a newer connection ends an older one of the same.
+        """Load the files; `identifier` is the MQTT client id, a newer connection ends an older one of the same.
 
+        The dates of certificates are not checked here, since the terminal's clock may be wrong: `Connection.valid`.
         Raises TransportError (`line.bad_credentials`).
         """
         self._host = host
         self._port = port
         self._identifier = identifier
+        self._username = username
+        self._look_up = look_up
         try:
             self._tls = ssl.create_default_context(cafile=ca_file)
             self._tls.sslsocket_class = _TlsSocket
             self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+            self._tls.verify_flags |= _NO_CHECK_TIME
             self._tls.load_cert_chain(certificate_file, private_key_file)
-        except OSError as error:
+            self._password = None if password_file is None else password_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError) as error:
             raise TransportError(
                 "line.bad_credentials",
-                f"the broker's CA, the certificate or its key cannot be used: {error}",
-                advice="check `ca_file`, `certificate_file` and `private_key_file`",
+                f"the broker's CA, the certificate, its key or the password cannot be used: {error}",
+                advice="check `ca_file`, `certificate_file`, `private_key_file` and `password_file`",
                 retry=False,
             ) from error
 
@@ -79,56 +85,78 @@ class MqttUplink:
             self._host,
             self._port,
             identifier=self._identifier,
+            username=self._username,
+            password=self._password,
             logger=_quiet,
             will=aiomqtt.Will(will.topic, will.body, qos=1, retain=True),
             clean_session=True,
             timeout=TIMEOUT_SECONDS,
             keepalive=KEEPALIVE_SECONDS,
-            max_queued_incoming_messages=MAX_WAITING_MESSAGES,
+            max_inflight_messages=0,  # none waits here: who calls `publish` bounds them
         )
         try:
             with _lost():
-                await client.open(await _dial(self._host, self._port, self._tls))
+                tls_socket = await dial(self._host, self._port, self._tls, TIMEOUT_SECONDS, self._look_up)
+                valid = _validity(tls_socket)
+                await client.open(tls_socket)
                 for topic in subscriptions:
                     granted = await client.subscribe(topic, qos=1)
                     if any(code != 1 for code in granted):
                         raise UplinkLost("the broker does not grant QoS 1")
-            yield _MqttConnection(client)
+            yield _MqttConnection(client, valid)
         finally:
             client.close()
 
 
 class _MqttConnection:
-    def __init__(self, client: "_Client") -> None:
+    def __init__(self, client: "_Client", valid: tuple[float, float]) -> None:
         self._client = client
+        self.valid = valid
 
     async def publish(self, message: Message, *, retain: bool = False) -> None:
+        """Publish, in the order of the calls however many wait; a broker that does not answer shows in 4 s."""
         with _lost():
             await self._client.publish(message.topic, message.body, qos=1, retain=retain)
 
     async def receive(self) -> Message:
-        """Return the next message; a dead line shows within two keep-alive times."""
+        """Return the next message; a dead line shows within two keep-alive times, looked at once a second."""
         with _lost():
-            message = await anext(self._client.messages)
+            message = await self._client.receive()
         return Message(str(message.topic), message.payload)
 
 
 class _Client(aiomqtt.Client):
-    """aiomqtt's client on a socket that is open already: it would open one in a thread that nobody can stop."""
+    """aiomqtt's client on a socket that is open already: it would open one in a thread that nobody can stop.
+
+    Unlike aiomqtt's, it fails what waits for the broker as soon as the connection ends, and stops reading instead of
+    throwing messages away while MAX_WAITING_MESSAGES wait to be received.
+    """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._deadlines: set[asyncio.Timeout] = set()
+        self._is_reading = False
+        self._disconnected.add_done_callback(self._fail_calls)
+        self._client.on_connect = self._take_connack
+        self._client.on_disconnect = self._note_end
+        self._client.on_socket_open = self._start
+        self._client.on_socket_register_write = self._write_on
 
     async def open(self, tls_socket: ssl.SSLSocket) -> None:
         """Take over the socket and wait for the broker's CONNACK; `close` must follow."""
+        self._tls_socket = tls_socket
         self._client._create_socket_connection = lambda: tls_socket  # type: ignore[method-assign]  # noqa: SLF001
         self._client_connect()
         await self._wait_for(self._connected, timeout=None)
 
-    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:
-        """Wait as aiomqtt does, but never lose a cancel: asyncio.wait_for of Python 3.11 forgets one that meets it."""
-        try:
-            async with asyncio.timeout(self.timeout if timeout is None else timeout):
-                return await fut
-        except TimeoutError:
-            raise aiomqtt.MqttError("Operation timed out") from None
+    async def receive(self) -> aiomqtt.Message:
+        """Return the next message; raise MqttError when there is none and the connection has ended."""
+        if self._queue.empty():
+            return await anext(self.messages)
+        message = self._queue.get_nowait()
+        if self._queue.empty() and not self._is_reading:
+            self._read_on()
+        return message
 
     def close(self) -> None:
         """Close the socket now, without a word to the broker; aiomqtt has no public call for it."""
@@ -136,6 +164,64 @@ class _Client(aiomqtt.Client):
         for ended in (self._connected, self._disconnected):
             if ended.done() and not ended.cancelled():
                 ended.exception()
+
+    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:
+        """Wait as aiomqtt does, but never lose a cancel: asyncio.wait_for of Python 3.11 forgets one that meets it."""
+        try:
+            async with asyncio.timeout(self.timeout if timeout is None else timeout) as deadline:
+                self._deadlines.add(deadline)
+                try:
+                    return await fut
+                finally:
+                    self._deadlines.discard(deadline)
+        except TimeoutError:
+            if self._disconnected.done():
+                raise aiomqtt.MqttError("the broker ended the connection") from self._disconnected.exception()
+            raise aiomqtt.MqttError("Operation timed out") from None
+
+    def _fail_calls(self, _: asyncio.Future[None]) -> None:
+        self._client._sock_close()  # noqa: SLF001 (as above)
+        for deadline in self._deadlines:
+            deadline.reschedule(self._loop.time())
+
+    def _take_connack(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any) -> None:
+        if flags.session_present and not self._connected.done():
+            self._connected.set_exception(aiomqtt.MqttError("the broker kept a session that was to be a clean one"))
+        self._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _note_end(self, *_: Any) -> None:
+        """Note any end of the connection; aiomqtt passes over one before the CONNACK."""
+        if not self._disconnected.done():
+            self._disconnected.set_exception(aiomqtt.MqttError("the connection ended"))
+
+    def _start(self, *_: Any) -> None:
+        self._misc_task = self._loop.create_task(self._misc_loop(), name="mqtt-keepalive")
+        self._read_on()
+
+    def _write_on(self, *_: Any) -> None:
+        """Write as soon as the socket takes it; aiomqtt would register it later, when it may be closed already."""
+        self._loop.add_writer(self._tls_socket, self._client.loop_write)
+
+    def _read_on(self) -> None:
+        if self._client.socket() is not None:
+            self._is_reading = True
+            self._loop.add_reader(self._tls_socket, self._read)
+            self._loop.call_soon(self._read)  # what TLS has decrypted already wakes nobody
+
+    def _read(self) -> None:
+        while self._client.socket() is not None:
+            if self._queue.qsize() >= MAX_WAITING_MESSAGES:
+                self._is_reading = False
+                self._loop.remove_reader(self._tls_socket)
+                return
+            try:
+                self._client.loop_read()
+            except Exception as error:  # noqa: BLE001  a library's error on foreign data: it has many
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+                return
+            if not self._tls_socket.pending():
+                return
 
 
 class _TlsSocket(ssl.SSLSocket):
@@ -148,74 +234,10 @@ class _TlsSocket(ssl.SSLSocket):
         return super().recv(buflen, flags)
 
 
-async def _dial(host: str, port: int, tls: ssl.SSLContext) -> ssl.SSLSocket:
-    """Return a TLS connection to the first address of `host` that answers; raise OSError, TimeoutError included."""
-    try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            addresses = await _resolve(host, port)
-            failure = OSError(f"{host} has no address")
-            for address in addresses:
-                try:
-                    plain = await _connect(address, TIMEOUT_SECONDS / len(addresses))
-                    return await _shake_hands(
-                        tls.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
-                    )
-                except OSError as error:
-                    failure = error
-            raise failure
-    except TimeoutError:
-        raise TimeoutError(f"connecting to {host}:{port} timed out") from None
-
-
-async def _connect(address: _Address, seconds: float) -> socket.socket:
-    family, kind, protocol, _, place = address
-    connecting = socket.socket(family, kind, protocol)
-    try:
-        connecting.setblocking(False)
-        async with asyncio.timeout(seconds):
-            await asyncio.get_running_loop().sock_connect(connecting, place)
-    except BaseException:
-        connecting.close()
-        raise
-    return connecting
-
-
-async def _resolve(host: str, port: int) -> list[_Address]:
-    """Look the name up in a thread of its own: a lookup cannot be stopped, and no exit may wait for it."""
-    found: concurrent.futures.Future[list[_Address]] = concurrent.futures.Future()
-
-    def look_up() -> None:
-        with contextlib.suppress(concurrent.futures.InvalidStateError):  # cancelled: nobody waits any more
-            try:
-                found.set_result([*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
-            except (OSError, UnicodeError) as error:
-                found.set_exception(error)
-
-    threading.Thread(target=look_up, name="mqtt-resolve", daemon=True).start()
-    return await asyncio.wrap_future(found)
-
-
-async def _shake_hands(tls_socket: ssl.SSLSocket) -> ssl.SSLSocket:
-    """Return the socket after its TLS handshake; close it when that fails."""
-    loop = asyncio.get_running_loop()
-    try:
-        while True:
-            turn = asyncio.Event()
-            try:
-                tls_socket.do_handshake()
-                return tls_socket
-            except ssl.SSLWantReadError:
-                loop.add_reader(tls_socket, turn.set)
-            except ssl.SSLWantWriteError:
-                loop.add_writer(tls_socket, turn.set)
-            try:
-                await turn.wait()
-            finally:
-                loop.remove_reader(tls_socket)
-                loop.remove_writer(tls_socket)
-    except BaseException:
-        tls_socket.close()
-        raise
+def _validity(tls_socket: ssl.SSLSocket) -> tuple[float, float]:
+    certificate = tls_socket.getpeercert() or {}
+    begins, ends = (ssl.cert_time_to_seconds(str(certificate[name])) for name in ("notBefore", "notAfter"))
+    return begins, ends
 
 
 @contextlib.contextmanager

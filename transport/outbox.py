@@ -4,9 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from transport import wire
-from transport.payload import RecordLog
+from transport.payload import Record, RecordLog
 
-WINDOW = 20
+WINDOW = 256
+"""Records ahead of the receipt."""
+BATCH_RECORDS = 64
+BATCH_BYTES = 49_152
+"""A message carries at least one record and no more than this of several."""
 RESEND_SECONDS = 5.0
 
 
@@ -36,6 +40,7 @@ class Outbox:
         """
         loop = asyncio.get_running_loop()
         sent = confirmed = 0
+        ahead: list[int] = []  # sequences sent and not receipted; they have gaps where records were shed
         resend_at = loop.time()
         while True:
             self._wake.clear()
@@ -43,21 +48,35 @@ class Outbox:
             if received > confirmed:
                 await self._records.acknowledge(self._stream, received)
                 confirmed = received
+                ahead = [sequence for sequence in ahead if sequence > confirmed]
                 resend_at = loop.time() + RESEND_SECONDS
-            room = WINDOW - (sent - confirmed)
-            records = await self._records.unacknowledged(self._stream, sent, room) if room else []
-            if records and sent == confirmed:
-                confirmed = records[0].sequence - 1
-                resend_at = loop.time() + RESEND_SECONDS
-            for record in records:
-                content = record.payload
-                message = wire.RecordMessage(
-                    self._stream, record.sequence, content.schema, content.version, content.body
-                )
-                await send(wire.encode(message))
-                sent = record.sequence
+            room = min(WINDOW - len(ahead), BATCH_RECORDS)
+            records = await self._records.unacknowledged(self._stream, sent, room) if room > 0 else []
+            if records:
+                if not ahead:
+                    resend_at = loop.time() + RESEND_SECONDS
+                batch = _batch(records)
+                await send(wire.encode(wire.Records(self._stream, tuple(_message(record) for record in batch))))
+                sent = batch[-1].sequence
+                ahead += [record.sequence for record in batch]
+                continue
             try:
-                async with asyncio.timeout_at(resend_at if sent > confirmed else None):
+                async with asyncio.timeout_at(resend_at if ahead else None):
                     await self._wake.wait()
             except TimeoutError:
                 sent = confirmed
+                ahead.clear()
+
+
+def _batch(records: list[Record]) -> list[Record]:
+    room = BATCH_BYTES
+    for index, record in enumerate(records):
+        room -= len(record.payload.body)
+        if room < 0 and index:
+            return records[:index]
+    return records
+
+
+def _message(record: Record) -> wire.RecordMessage:
+    content = record.payload
+    return wire.RecordMessage(record.sequence, content.schema, content.version, content.body)

@@ -21,8 +21,15 @@ class Message:
 class Connection(Protocol):
     """One living connection to the broker."""
 
+    @property
+    def valid(self) -> tuple[float, float] | None:
+        """From when to when the broker's certificate is valid, in seconds since 1970; None without a certificate."""
+
     async def publish(self, message: Message, *, retain: bool = False) -> None:
-        """Publish at QoS 1 and return after the PUBACK, which proves nothing; raise UplinkLost when it fails."""
+        """Publish at QoS 1 and return after the PUBACK, which proves nothing; raise UplinkLost when it fails.
+
+        Messages leave in the order of the calls, without waiting for each other: the caller bounds how many.
+        """
 
     async def receive(self) -> Message:
         """Return the next message of the subscriptions; raise UplinkLost when the connection is gone."""

@@ -34,20 +34,67 @@ class Answer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 
 class RecordMessage(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Up `record`: a journaled record; (terminal, stream, sequence) names it once and for all."""
+    """A journaled record; (terminal, stream, sequence) names it once and for all."""
 
-    stream: Name
     sequence: Sequence
     schema: Name
     version: Version
     body: bytes
 
 
+class Records(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Up `record`: records of one stream in the order of their sequences."""
+
+    stream: Name
+    records: Annotated[tuple[RecordMessage, ...], Meta(min_length=1, max_length=256)]
+
+
 class Receipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Down `receipt`: the platform has stored every record of `stream` up to and including `sequence`."""
 
     stream: Name
+    sequence: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class Part(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Up and down `part`: one of `count` parts of a call or an answer that is too large for one message.
+
+    `key` is the call's; `digest` is the SM3 of the whole, which is an encoded Call or Answer.
+    """
+
+    key: Bytes16
+    index: Annotated[int, Meta(ge=0, lt=2**16)]
+    count: Annotated[int, Meta(ge=1, le=2**16)]
+    digest: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    body: bytes
+
+
+class PartReceipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Up and down `part_receipt`: every part of the whole with this digest below `next_index` has come."""
+
+    key: Bytes16
+    digest: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    next_index: Annotated[int, Meta(ge=0, le=2**16)]
+
+
+class Command(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Down `command`: the next order of the platform in its `stream`; void after `expires_unix` on its own clock."""
+
+    stream: Name
     sequence: Sequence
+    expires_unix: Annotated[int, Meta(ge=0, lt=2**53)]
+    schema: Name
+    version: Version
+    body: bytes
+
+
+class Taken(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Up `taken`: the commands that the terminal took, up to which sequence of each stream.
+
+    It is the first message under new keys, so that the platform knows them to have arrived.
+    """
+
+    streams: Annotated[dict[Name, Sequence], Meta(max_length=16)]
 
 
 class Presence(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import sys
+from collections import Counter
 
 from vision.guard import die_with_parent, refuse_writes
 
@@ -23,11 +24,19 @@ def main() -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
     log = structlog.get_logger("vision")
-    refuse_writes(lambda event: log.error("write_refused", operation=event))
+    refused: Counter[str] = Counter()
+
+    def report(event: str) -> None:
+        kind = "egress_refused" if event.startswith("socket.") else "write_refused"
+        refused.update((kind, event))
+        if refused[event] == 1:
+            log.error(kind, operation=event)
+
+    refuse_writes(report)
 
     from vision.worker import serve
 
-    asyncio.run(serve(socket.socket(fileno=int(sys.argv[1]))))
+    asyncio.run(serve(socket.socket(fileno=int(sys.argv[1])), egress_refused=lambda: refused["egress_refused"]))
 
 
 if __name__ == "__main__":

@@ -33,8 +33,13 @@ _REFUSED = frozenset(
         "sqlite3.connect",
         "tempfile.mkstemp",
         "tempfile.mkdtemp",
+        "socket.getaddrinfo",
+        "socket.gethostbyname",
+        "socket.gethostbyaddr",
+        "socket.getnameinfo",
     )
 )
+_REACHING = frozenset(("socket.connect", "socket.sendto", "socket.sendmsg", "socket.bind"))
 
 
 def die_with_parent() -> None:
@@ -51,9 +56,9 @@ def die_with_parent() -> None:
 
 
 def refuse_writes(report: Callable[[str], None]) -> None:
-    """From now on, opening anything but /dev/null for writing, starting a process, or any socket but a Unix one raises
-    PermissionError, after `report` got the audit event's name. For the rest of the process; the native
-    libraries are held by the unit's sandbox instead.
+    """From now on, opening anything but /dev/null for writing, starting a process, looking a name up, or any socket but
+    a Unix one raises PermissionError, after `report` got the audit event's name. For the rest of the process; the
+    native libraries are held by the unit's sandbox instead.
     """
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -62,6 +67,8 @@ def refuse_writes(report: Callable[[str], None]) -> None:
             refused = bool(flags & _WRITING) and path != os.devnull
         elif event == "socket.__new__":
             refused = arguments[1] not in (socket.AF_UNIX, -1)
+        elif event in _REACHING:
+            refused = arguments[0].family != socket.AF_UNIX
         else:
             refused = event in _REFUSED
         if refused:

@@ -58,8 +58,10 @@ class VisionProcess:
     `photo.*`, `pdf.*`.
     """
 
-    def __init__(self, settings: Vision, *, rig: bool) -> None:
+    def __init__(self, settings: Vision, *, rig: bool, on_egress: Callable[[], None] = lambda: None) -> None:
+        """`on_egress` hears when the process was refused a network that it tried to reach (T20)."""
         self._settings = settings
+        self._on_egress = on_egress
         self._rig = rig
         self._line: Line[wire.Reply] | None = None
         self._calls: dict[int, asyncio.Queue[_Event]] = {}
@@ -187,6 +189,7 @@ class VisionProcess:
     async def _watch(self, line: Line[wire.Reply], control: "asyncio.Queue[_Control]") -> NoReturn:
         """Ping for ever; raise VisionError when the process ends, hangs or has grown too large."""
         patience = self._settings.hung_seconds
+        refused = 0
         while True:
             line.send(wire.Ping())
             pong = await _next(control, 0.75 * patience)
@@ -194,6 +197,9 @@ class VisionProcess:
                 raise _error("vision.hung", f"the vision process answered nothing for {patience} s; it is killed")
             if isinstance(pong, wire.Pong) and pong.resident_mib > self._settings.memory_mib:
                 raise _error("vision.memory", f"the vision process has {pong.resident_mib:.0f} MiB; it is killed")
+            if isinstance(pong, wire.Pong) and pong.egress_refused > refused:
+                refused = pong.egress_refused
+                self._on_egress()
             await _next(control, 0.25 * patience)
 
     def _receive(self, reply: wire.Reply, control: "asyncio.Queue[_Control]") -> None:

@@ -191,10 +191,14 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Pong(msgspec.Struct, frozen=True, tag=True):
-    """The answer to Ping; `overdue_seconds` is how long the running job is past its own deadline, else 0."""
+    """The answer to Ping; `overdue_seconds` is how long the running job is past its own deadline, else 0.
+
+    `egress_refused` counts how often the process was refused a network since it started (T20).
+    """
 
     overdue_seconds: float
     resident_mib: float
+    egress_refused: int
 
 
 OfDocument = BeginDocument | AddPage | ShowPage | FinishDocument | DiscardDocument

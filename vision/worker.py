@@ -53,6 +53,7 @@ class Worker:
         detection: Detection,
         *,
         decode: Callable[[bytes], Image],
+        egress_refused: Callable[[], int],
     ) -> None:
         self._line = line
         self._tasks = tasks
@@ -60,6 +61,7 @@ class Worker:
         self._models = models
         self._detection = detection
         self._decode = decode
+        self._egress_refused = egress_refused
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._running: Job | None = None
@@ -94,7 +96,7 @@ class Worker:
         match request:
             case wire.Ping():
                 overdue = time.monotonic() - self._running.deadline if self._running else 0.0
-                self._line.send(wire.Pong(max(0.0, overdue), resident_mib()))
+                self._line.send(wire.Pong(max(0.0, overdue), resident_mib(), self._egress_refused()))
             case wire.Cancel(call):
                 if call in self._jobs:
                     self._jobs[call].cancel()
@@ -292,8 +294,11 @@ def _failed(call: int, error: VisionError) -> wire.Failed:
     return wire.Failed(call, error.code, str(error), error.advice, error.retry)
 
 
-async def serve(sock: socket.socket) -> NoReturn:
-    """Load what the first message asks for, then answer requests until the daemon is gone; or try one camera."""
+async def serve(sock: socket.socket, *, egress_refused: Callable[[], int]) -> NoReturn:
+    """Load what the first message asks for, then answer requests until the daemon is gone; or try one camera.
+
+    `egress_refused` says how often the guard has refused this process a network.
+    """
     requests: asyncio.Queue[wire.Request] = asyncio.Queue()
     line: Line[wire.Request] = Line(sock, wire.decode_request, requests.put_nowait, lambda _: os._exit(0))
     start = await requests.get()
@@ -315,7 +320,7 @@ async def serve(sock: socket.socket) -> NoReturn:
         os._exit(1)
     _release_memory()
     async with asyncio.TaskGroup() as tasks:
-        worker = Worker(line, tasks, start, models, detection, decode=decode)
+        worker = Worker(line, tasks, start, models, detection, decode=decode, egress_refused=egress_refused)
         line.send(wire.Ready(load_seconds=time.monotonic() - begun))
         while True:
             worker.receive(await requests.get())

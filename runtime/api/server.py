@@ -11,10 +11,11 @@ import structlog
 
 from runtime.api import rpc
 from runtime.api.listen import Client, ClientListener
-from runtime.api.methods import BY_NAME, Method, Terminal
+from runtime.api.methods import BY_NAME
 from runtime.api.roles import Role, Roles
 from runtime.api.rpc import Request, RequestId, RpcError
 from runtime.api.shapes import Nothing
+from runtime.api.table import Method, Terminal
 from runtime.session import CANCEL_SECONDS
 from runtime.state import Subscription, TooSlow
 from runtime.supervisor import error_code, error_types

@@ -1,10 +1,11 @@
 """What the methods of the local API take and give, and what its notifications carry."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from runtime.alarms import AlarmEntry
 from runtime.state import Component
 from runtime.tickets import Step
 from vision.page_report import MOST_BYTES, MOST_PAGES, PaperName, Sides, Tone
@@ -91,6 +92,47 @@ class TicketStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ]
 
 
+TrialId = Annotated[str, Meta(pattern="^[A-Za-z0-9-]{1,64}$", description="The caller's name of it, to count it by.")]
+
+
+class TrialRecordWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A record that means nothing: its name, the bytes in it (Base64) and their SM3 (Base64)."""
+
+    id: TrialId
+    digest: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    filler: Annotated[bytes, Meta(max_length=32_768)]
+    stream: Annotated[
+        Literal["supervision", "telemetry"], Meta(description="A full disk sheds the oldest of `telemetry` first.")
+    ] = "supervision"
+
+
+class TrialCallWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A call that means nothing: how many random bytes go up and down, and how long the answer may take."""
+
+    id: TrialId
+    filler_bytes: Annotated[int, Meta(ge=0, le=MOST_BYTES)] = 0
+    answer_bytes: Annotated[int, Meta(ge=0, le=MOST_BYTES)] = 0
+    deadline_seconds: Annotated[float, Meta(gt=0, le=120)] = 10.0
+
+
+class AlarmWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An alarm of `alarms.list`."""
+
+    alarm: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
+class AlarmList(msgspec.Struct, frozen=True):
+    """The alarms of this terminal, newest first."""
+
+    alarms: list[AlarmEntry]
+
+
+class AlarmDraft(msgspec.Struct, frozen=True):
+    """A report in plain text, with blanks for the person who sends it."""
+
+    text: str
+
+
 class TerminalStatus(msgspec.Struct, frozen=True):
     """What the terminal is and how it fares."""
 
@@ -118,6 +160,19 @@ class PreviewOpened(msgspec.Struct, frozen=True):
 
     token: str
     socket: str
+
+
+class TrialRecorded(msgspec.Struct, frozen=True):
+    """The record is durable, at this place of its stream."""
+
+    sequence: int
+
+
+class TrialAnswered(msgspec.Struct, frozen=True):
+    """The platform's answer came whole: the SM3 of what went up (Base64), and the round trip."""
+
+    digest: bytes
+    seconds: float
 
 
 class Guidance(msgspec.Struct, frozen=True):

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from runtime import logs
 from sim.control import serve_control
+from sim.enrolment import Desk
 from sim.parent import end_with_parent
 from sim.people import Population
 from sim.platform.logic import Platform, PlatformKeys
 from sim.platform.service import serve
 from sim.platform.store import Store
 from sim.trust import Trust
-from transport import sm2
 from transport.mqtt import MqttUplink
 
 HOST = "127.0.0.1"
@@ -29,7 +29,6 @@ def main() -> None:
     parser.add_argument("--database", type=Path, required=True, help="the SQLite database, made when absent")
     parser.add_argument("--control", type=Path, required=True, help="the Unix socket of its verbs")
     parser.add_argument("--font", type=Path, required=True, help="a font with Chinese characters")
-    parser.add_argument("--terminal", required=True, help="the enrolled terminal")
     parser.add_argument("--port", type=int, required=True, help="the broker's TLS port on 127.0.0.1")
     parser.add_argument("--seed", type=int, default=1, help="the population grows from it")
     arguments = parser.parse_args()
@@ -44,12 +43,8 @@ def main() -> None:
 
 
 async def _run(arguments: argparse.Namespace, store: Store) -> None:
-    trust = Trust.in_directory(arguments.trust)
-    keys = PlatformKeys(
-        signing=sm2.PrivateKey.from_der(trust.signing_key.read_bytes()),
-        seal=sm2.PrivateKey.from_der(trust.seal_key.read_bytes()),
-        terminals={arguments.terminal: sm2.PublicKey.from_der(trust.identity_public_key.read_bytes())},
-    )
+    trust, desk = Trust.in_directory(arguments.trust), Desk(arguments.trust)
+    keys = PlatformKeys(signing=desk.signing_key, seal=desk.seal_key, terminals=desk.terminals())
     platform = Platform(store, keys, Population(arguments.seed), arguments.font, time.time)
     uplink = MqttUplink(
         HOST,
@@ -59,11 +54,10 @@ async def _run(arguments: argparse.Namespace, store: Store) -> None:
         certificate_file=trust.platform_certificate,
         private_key_file=trust.platform_key,
     )
-    verbs = {**platform.faults.verbs, "summary": platform.summary}
     serving = asyncio.create_task(serve(platform, uplink, _say_ready), name="platform")
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
-    async with serve_control(arguments.control, {"platform": verbs}):
+    async with serve_control(arguments.control, {"platform": platform.verbs}):
         with contextlib.suppress(asyncio.CancelledError):
             await serving
 

@@ -16,6 +16,12 @@ class Faults:
     is_out: bool = False
     records_to_drop: int = 0
     records_to_double: int = 0
+    records_to_flip: int = 0
+    is_receiptless: bool = False
+    is_revoked: bool = False
+    key_seconds: int = 24 * 3600
+    catalogue: str | None = None
+    is_receipt_wrong: bool = False
 
     @property
     def verbs(self) -> Verbs:
@@ -28,6 +34,11 @@ class Faults:
             "outage": self.outage,
             "drop_record": self.drop_record,
             "double_record": self.double_record,
+            "flip_byte": self.flip_byte,
+            "receiptless": self.receiptless,
+            "key_life": self.key_life,
+            "spoil_catalogue": self.spoil_catalogue,
+            "wrong_receipt": self.wrong_receipt,
             "mend": self.mend,
         }
 
@@ -61,6 +72,30 @@ class Faults:
         """Store the next records twice: a sabotage that a count must find."""
         self.records_to_double = count
 
+    def flip_byte(self, count: int = 1) -> None:
+        """Change a byte of the next trial records before storing them: a sabotage that a count must find."""
+        self.records_to_flip = count
+
+    def receiptless(self, *, on: bool = True) -> None:
+        """Store records, but do not say so."""
+        self.is_receiptless = on
+
+    def key_life(self, seconds: int) -> None:
+        """Let the keys granted from now on last so long."""
+        if not 1 <= seconds <= 24 * 3600:
+            raise ValueError("seconds: 1 to 86400")
+        self.key_seconds = seconds
+
+    def spoil_catalogue(self, how: str) -> None:
+        """Issue a catalogue that no terminal may switch to."""
+        if how not in ("signature", "digest", "json", "schema", "device", "older"):
+            raise ValueError("how: signature, digest, json, schema, device or older")
+        self.catalogue = how
+
+    def wrong_receipt(self, *, on: bool = True) -> None:
+        """Answer a filing as if it were another one's."""
+        self.is_receipt_wrong = on
+
     def mend(self) -> None:
         """End all faults."""
         fresh = Faults()
@@ -75,6 +110,10 @@ class Faults:
         """Return the seal, or another that does not verify."""
         return seal[:-1] + bytes([seal[-1] ^ 1]) if self.is_seal_broken else seal
 
+    def receipt(self, receipt: str) -> str:
+        """Return the receipt number that an answer names."""
+        return "A-0000-0000-0" if self.is_receipt_wrong else receipt
+
     def drops_record(self) -> bool:
         """Whether the next record is receipted without being stored; asking takes one off the count."""
         self.records_to_drop, drops = max(0, self.records_to_drop - 1), self.records_to_drop > 0
@@ -84,3 +123,10 @@ class Faults:
         """Whether the next record is stored twice; asking takes one off the count."""
         self.records_to_double, doubles = max(0, self.records_to_double - 1), self.records_to_double > 0
         return doubles
+
+    def flips_byte(self, schema: str) -> bool:
+        """Whether this record, if it is a trial, is changed before it is stored; asking takes one off the count."""
+        if not (self.records_to_flip and schema.startswith("trial.")):
+            return False
+        self.records_to_flip -= 1
+        return True

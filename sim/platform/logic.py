@@ -5,6 +5,7 @@ Whatever does not fit is complained of: logged and counted, never answered as if
 """
 
 import hashlib
+import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,32 +15,58 @@ import msgspec
 import structlog
 
 from runtime.messages import (
-    CertificateIssue,
-    CertificateRequest,
+    CATALOGUE,
+    CatalogueAnnouncement,
+    KeyRevocation,
+    KeyRotation,
+    MaintenanceWindow,
     MessageError,
+    RecordsShed,
     Refusal,
-    SupervisionEvent,
     from_payload,
-    seal_content,
     to_payload,
 )
 from sim.people import Population
-from sim.platform.certificate import KINDS, WIDTHS_MILLIMETRES, write_certificate
+from sim.platform import trial
 from sim.platform.faults import Faults
+from sim.platform.line import TerminalLine
+from sim.platform.services import Services
+from sim.platform.services.desk import Desk
 from sim.platform.store import Store, StoredCall
+from sim.wire import Verbs
 from transport import sm2
-from transport.envelope import Opener, Sealer
 from transport.errors import TransportError
-from transport.grants import LineKeys, ReceivedRequest, build_grant, build_refusal
+from transport.grants import KEYS_LOST, ReceivedRequest, build_grant, build_refusal
 from transport.payload import Payload
 from transport.sm import sm3
 from transport.uplink import Message
-from transport.wire import Answer, Call, Presence, Receipt, RecordMessage, decode, encode, topic
+from transport.wire import (
+    Answer,
+    Call,
+    Part,
+    PartReceipt,
+    Presence,
+    Receipt,
+    RecordMessage,
+    Records,
+    Taken,
+    decode,
+    encode,
+    topic,
+)
 
 log = structlog.get_logger(__name__)
 
-KEY_SECONDS = 24 * 3600
+_JOURNALED = [kind for kind, entry in CATALOGUE.items() if entry.stream is not None]
+
 CLOCK_TOLERANCE_SECONDS = 300.0
+"""A terminal's clock this far off is noted; nothing is refused for it."""
+COMMAND_SECONDS = 3_600
+COMMAND_AGAIN_SECONDS = 5.0
+WITHDRAW_AGAIN_SECONDS = 1.0
+SETTLE = "call.settle"
+VOID = b"void"
+"""Stands for the digest of a call that was settled before it came."""
 AHEAD_LIMIT = 1_000
 """A record this far past the first gap is not stored: no terminal sends so far ahead."""
 
@@ -53,15 +80,6 @@ class PlatformKeys:
     terminals: Mapping[str, sm2.PublicKey]
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """The platform's ends of the keys last granted to a terminal."""
-
-    keys: LineKeys
-    sealer: Sealer
-    opener: Opener
-
-
 @dataclass(slots=True)
 class Platform:
     """The platform's side of every conversation; `wall_clock` gives seconds since 1970."""
@@ -72,7 +90,38 @@ class Platform:
     font: Path
     wall_clock: Callable[[], float]
     faults: Faults = field(default_factory=Faults)
-    _lines: dict[str, _Line] = field(default_factory=dict)
+    services: Services = field(init=False)
+    on_push: Callable[[list[Message]], None] = lambda _: None
+    """Who publishes what no terminal asked for: commands."""
+    _lines: dict[str, TerminalLine] = field(default_factory=dict)
+    _withdrawn_at: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.services = Services(
+            Desk(
+                self.store,
+                self.keys.signing,
+                self.keys.seal,
+                self.people,
+                self.font,
+                self.wall_clock,
+                self.faults,
+                self._order,
+            )
+        )
+
+    @property
+    def verbs(self) -> Verbs:
+        """The verbs of the rig's control socket."""
+        return {
+            **self.faults.verbs,
+            "summary": self.summary,
+            "rotate_keys": self.rotate_keys,
+            "revoke": self.revoke,
+            "reinstate": self.reinstate,
+            "announce_catalogue": self.announce_catalogue,
+            "announce_maintenance": self.announce_maintenance,
+        }
 
     def subscriptions(self) -> list[str]:
         """Return the topics it listens to: what its terminals say."""
@@ -95,21 +144,78 @@ class Platform:
         """Return the counts of everything received and stored."""
         return self.store.summary()
 
+    def rotate_keys(self) -> None:
+        """Order every terminal to ask for new keys now."""
+        self._order(KeyRotation("ordered"))
+
+    def revoke(self) -> None:
+        """Revoke the keys of every terminal, and grant no new ones until `reinstate`."""
+        self._order(KeyRevocation("ordered"))
+        self.faults.is_revoked = True
+
+    def reinstate(self) -> None:
+        """Grant keys again."""
+        self.faults.is_revoked = False
+
+    def announce_catalogue(self, version: int) -> None:
+        """Announce a version of the catalogue of matters (T17)."""
+        self._order(CatalogueAnnouncement(version, sm3(str(version).encode())))
+
+    def announce_maintenance(self, begins_in_seconds: int, seconds: int) -> None:
+        """Announce a maintenance window (H5)."""
+        begins = int(self.wall_clock()) + begins_in_seconds
+        self._order(MaintenanceWindow(secrets.token_hex(4), begins, begins + seconds))
+
+    def _order(self, order: msgspec.Struct, life_seconds: int = COMMAND_SECONDS) -> None:
+        """Give every terminal a command, at once where its line is up."""
+        payload = to_payload(order)
+        expires = int(self.wall_clock()) + life_seconds
+        for terminal in self.keys.terminals:
+            self.store.add_command(terminal, expires, payload.schema, payload.version, payload.body)
+        self.store.commit()
+        for line in self._lines.values():
+            try:
+                self.on_push(self._commands(line))
+            except TransportError:
+                continue  # it has no keys now: its next word brings the commands
+
+    def _commands(self, line: TerminalLine) -> list[Message]:
+        """Return every command that the terminal has not taken."""
+        line.commands_sent_at = self.wall_clock()
+        return [line.seal("command", encode(command)) for command in self.store.commands(line.terminal)]
+
     def _take(self, terminal: str, stream: str, body: bytes) -> list[Message]:
         match stream:
             case "grant":
                 return [Message(topic(terminal, "down", "grant"), reply) for reply in self._grant(terminal, body)]
-            case "call":
-                line = self._line(terminal)
-                answers = self._call(terminal, line.opener.open(stream, body))
-                return [Message(topic(terminal, "down", "answer"), line.sealer.seal("answer", a)) for a in answers]
-            case "record":
-                line = self._line(terminal)
-                receipts = self._record(terminal, line.opener.open(stream, body))
-                return [Message(topic(terminal, "down", "receipt"), line.sealer.seal("receipt", r)) for r in receipts]
             case "presence":
                 self._presence(terminal, body)
                 return []
+        line = self._lines.get(terminal)
+        if line is None:
+            self._complain("key.none", terminal)
+            return self._withdraw(terminal)
+        if self.wall_clock() >= line.expires_at:
+            raise _invalid("key.expired", "sealed under expired keys")
+        replies = self._hear(line, stream, line.ring.open(stream, body))
+        if self.wall_clock() - line.commands_sent_at >= COMMAND_AGAIN_SECONDS:
+            replies += self._commands(line)
+        return replies
+
+    def _hear(self, line: TerminalLine, stream: str, plaintext: bytes) -> list[Message]:
+        match stream:
+            case "call":
+                return self._call(line, plaintext)
+            case "part":
+                whole, receipt = line.take_part(decode(plaintext, Part))
+                return [receipt, *(self._call(line, whole) if whole is not None else [])]
+            case "part_receipt":
+                return line.take_receipt(decode(plaintext, PartReceipt))
+            case "record":
+                return [line.seal("receipt", encode(receipt)) for receipt in self._records(line.terminal, plaintext)]
+            case "taken":
+                self.store.take_commands(line.terminal, decode(plaintext, Taken).streams)
+                return self._commands(line)
         raise _invalid("topic.unknown", "no stream of the wire format")
 
     def _complain(self, code: str, where: str) -> None:
@@ -124,95 +230,90 @@ class Platform:
         try:
             if identity is None:
                 raise _invalid("terminal.unknown", "not enrolled")
-            received.verify(terminal, identity, now, tolerance_seconds=CLOCK_TOLERANCE_SECONDS)
+            received.verify(terminal, identity)
             if not self.store.is_new_nonce(request.nonce):
                 raise _invalid("key.replayed", "the nonce was used")
-            grant, keys = build_grant(request, self.keys.signing, int(now) + KEY_SECONDS)
+            if self.faults.is_revoked:
+                raise _invalid("terminal.revoked", "its keys were revoked")
+            life = self.faults.key_seconds
+            granted = build_grant(request, self.keys.signing, unix_time=now, life_seconds=life)
         except TransportError as error:
             self._complain(error.code, terminal)
-            retry = error.code == "key.stale_request"
+            retry = error.code == "terminal.revoked"
             return [build_refusal(request.nonce, self.keys.signing, error.code, retry=retry)]
+        expires = int(now) + life
         self.store.add_grant(
-            terminal,
-            request.boot_id,
-            request.nonce,
-            (keys.up_id, keys.down_id),
-            granted=int(now),
-            expires=keys.expires_unix,
+            terminal, request.boot_id, request.nonce, granted.key_ids, granted=int(now), expires=expires
         )
-        if (old := self._lines.get(terminal)) is not None:
-            old.keys.wipe()
-        self._lines[terminal] = _Line(keys, *keys.platform_ends())
+        if abs(request.unix_time - now) > CLOCK_TOLERANCE_SECONDS:
+            self.store.count("terminal clock wrong")
+            log.info("terminal_clock_wrong", terminal=terminal, seconds=round(request.unix_time - now))
+        line = self._lines.setdefault(terminal, TerminalLine(terminal))
+        line.ring.offer(granted.ends)
+        line.expires_at = expires
         log.info("platform_granted_keys", terminal=terminal)
-        return [grant]
+        return [granted.message]
 
-    def _line(self, terminal: str) -> _Line:
-        line = self._lines.get(terminal)
-        if line is None:
-            raise _invalid("key.none", "sealed, but no keys were granted")
-        if self.wall_clock() >= line.keys.expires_unix:
-            raise _invalid("key.expired", "sealed under expired keys")
-        return line
+    def _withdraw(self, terminal: str) -> list[Message]:
+        """Tell a terminal, signed and not too often, that its keys went with the platform's last life."""
+        nonce, now = self.store.last_nonce(terminal), self.wall_clock()
+        if nonce is None or now - self._withdrawn_at.get(terminal, -math.inf) < WITHDRAW_AGAIN_SECONDS:
+            return []
+        self._withdrawn_at[terminal] = now
+        return [
+            Message(topic(terminal, "down", "grant"), build_refusal(nonce, self.keys.signing, KEYS_LOST, retry=True))
+        ]
 
-    def _call(self, terminal: str, plaintext: bytes) -> list[bytes]:
+    def _call(self, line: TerminalLine, plaintext: bytes) -> list[Message]:
         call = decode(plaintext, Call)
+        terminal = line.terminal
         digest = hashlib.sha256(msgspec.msgpack.encode([call.schema, call.version, call.body])).digest()
         stored = self.store.call(terminal, call.key)
         if stored is None:
-            answer = to_payload(self._serve(terminal, call))
+            answer = (
+                self._settle(terminal, call.body)
+                if call.schema == SETTLE
+                else self.services.serve(terminal, Payload(call.schema, call.version, True, call.body))
+            )
             stored = StoredCall(digest, answer.schema, answer.version, answer.body)
             self.store.add_call(terminal, call.key, call.schema, self.wall_clock(), stored)
+        elif stored.digest == VOID:
+            self.store.count("void calls")
         elif stored.digest != digest:
             self._complain("call.key_reused", terminal)
             answer = to_payload(Refusal("call.key_reused", retry=False))
             stored = StoredCall(digest, answer.schema, answer.version, answer.body)
         else:
             self.store.count("call copies")
-        sealed = encode(Answer(call.key, stored.schema, stored.version, stored.body))
-        return [sealed] * self.faults.answers()
+        given = Answer(call.key, stored.schema, stored.version, stored.body)
+        return [message for _ in range(self.faults.answers()) for message in line.answer(given)]
 
-    def _serve(self, terminal: str, call: Call) -> CertificateIssue | Refusal:
-        try:
-            request = from_payload(Payload(call.schema, call.version, True, call.body), CertificateRequest)
-        except MessageError as error:
-            self._complain(error.code, terminal)
-            return Refusal(error.code, retry=False)
-        kind = KINDS.get(request.certificate)
-        if kind is None:
-            return Refusal("certificate.unknown", retry=False)
-        if request.paper_width_millimetres not in WIDTHS_MILLIMETRES:
-            return Refusal("certificate.bad_width", retry=False)
-        citizen = self.people.find(request.name, request.id_number)
-        if citizen is None:
-            return Refusal("citizen.unknown", retry=False)
-        number = secrets.token_hex(8).upper()
-        issued_at = int(self.wall_clock())
-        pdf = write_certificate(
-            kind,
-            citizen,
-            number=number,
-            issued_at=issued_at,
-            width_millimetres=request.paper_width_millimetres,
-            font=self.font,
-        )
-        url = f"https://platform.example/verify/{number}"
-        unsealed = CertificateIssue(number, request.certificate, kind.issuer, issued_at, url, pdf, sm3(pdf), b"")
-        seal = self.faults.spoil(self.keys.seal.sign(seal_content(unsealed)))
-        issue = msgspec.structs.replace(unsealed, seal=seal)
-        self.store.add_certificate(
-            number, request.certificate, terminal, issued_at=issued_at, digest=issue.digest, seal=seal
-        )
-        log.info("platform_issued_certificate", terminal=terminal, certificate=request.certificate)
-        return issue
+    def _settle(self, terminal: str, key: bytes) -> Payload:
+        """Say whether the call under `key` was answered; if it was not, it never will be."""
+        refusal = to_payload(Refusal("call.void", retry=False))
+        stored = self.store.call(terminal, key)
+        if stored is None:
+            void = StoredCall(VOID, refusal.schema, refusal.version, refusal.body)
+            self.store.add_call(terminal, key, "call.void", self.wall_clock(), void)
+        acted = stored is not None and stored.digest != VOID
+        return Payload("call.settled", 1, personal=False, body=b"acted" if acted else b"void")
 
-    def _record(self, terminal: str, plaintext: bytes) -> list[bytes]:
-        record = decode(plaintext, RecordMessage)
-        place = (terminal, record.stream, record.sequence)
-        receipted = self.store.receipted(terminal, record.stream)
+    def _records(self, terminal: str, plaintext: bytes) -> list[Receipt]:
+        records = decode(plaintext, Records)
+        for record in records.records:
+            self._record(terminal, records.stream, record)
+        receipted = self.store.receipted(terminal, records.stream)
+        return [Receipt(records.stream, receipted)] if receipted and not self.faults.is_receiptless else []
+
+    def _record(self, terminal: str, stream: str, record: RecordMessage) -> None:
+        """Store a record once, and move the receipt to the last one before the first gap."""
+        place = (terminal, stream, record.sequence)
+        receipted = self.store.receipted(terminal, stream)
+        shed = self._shed(terminal, stream, record)
         known = self.store.record(*place)
-        if known is not None and known != record.body:
+        if known is not None and known != record.body and shed is None:
             raise _invalid("record.conflict", "another record was stored at this place")
-        if record.sequence > receipted + AHEAD_LIMIT:
+        if (shed.first if shed else record.sequence) > receipted + AHEAD_LIMIT:
             raise _invalid("record.far_ahead", "far past the first gap")
         is_next = record.sequence == receipted + 1
         if known is not None or record.sequence <= receipted:
@@ -220,21 +321,41 @@ class Platform:
         elif is_next and self.faults.drops_record():
             receipted += 1
         else:
+            record = trial.spoiled(self.faults, record)
             event = self._event(terminal, record)
             for _ in range(2 if is_next and self.faults.doubles_record() else 1):
                 self.store.add_record(
                     place, record.schema, record.version, record.body, event=event, at=self.wall_clock()
                 )
-        while self.store.record(terminal, record.stream, receipted + 1) is not None:
+                trial.count_record(self.store, record, self.wall_clock())
+        while True:
+            if shed is not None and shed.first <= receipted + 1 <= shed.last:
+                self.store.count("records shed", shed.last - receipted)
+                receipted = shed.last
+            if self.store.record(terminal, stream, receipted + 1) is None:
+                break
             receipted += 1
-        self.store.set_receipted(terminal, record.stream, receipted)
-        return [encode(Receipt(record.stream, receipted))] if receipted else []
+        self.store.set_receipted(terminal, stream, receipted)
+
+    def _shed(self, terminal: str, stream: str, record: RecordMessage) -> RecordsShed | None:
+        """Return what the record says of shed ones; only telemetry is ever shed."""
+        if record.schema != CATALOGUE[RecordsShed].schema:
+            return None
+        try:
+            shed = from_payload(Payload(record.schema, record.version, False, record.body), RecordsShed)
+        except MessageError as error:
+            self._complain(error.code, terminal)
+            return None
+        if not stream.startswith("telemetry-") or shed.last != record.sequence or shed.first > shed.last:
+            self._complain("record.wrongly_shed", terminal)
+            return None
+        return shed
 
     def _event(self, terminal: str, record: RecordMessage) -> str | None:
         """Return the record's body as JSON; None, with a complaint, where it is no message of the catalogue."""
         payload = Payload(record.schema, record.version, personal=False, body=record.body)
         try:
-            return msgspec.json.encode(from_payload(payload, SupervisionEvent)).decode()
+            return msgspec.json.encode(from_payload(payload, *_JOURNALED)).decode()
         except MessageError as error:
             self._complain(error.code, terminal)
             return None

@@ -28,15 +28,29 @@ async def serve(platform: Platform, uplink: Uplink, ready: Callable[[], None]) -
 
 
 async def _converse(platform: Platform, connection: Connection) -> None:
+    said: asyncio.Queue[tuple[float, list[Message]]] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def say(messages: list[Message]) -> None:
+        said.put_nowait((loop.time() + platform.faults.slow_seconds, messages))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_speak(connection, said), name="platform speaks")
+        platform.on_push = say
+        try:
+            while True:
+                message = await connection.receive()
+                if replies := platform.handle(message):
+                    say(replies)
+        finally:
+            platform.on_push = lambda _: None
+
+
+async def _speak(connection: Connection, said: asyncio.Queue[tuple[float, list[Message]]]) -> None:
+    """Publish in the order in which it was sealed: a terminal refuses anything else."""
     async with asyncio.TaskGroup() as group:
         while True:
-            message = await connection.receive()
-            if replies := platform.handle(message):
-                speaking = _say(connection, replies, platform.faults.slow_seconds)
-                group.create_task(speaking, name="platform reply")
-
-
-async def _say(connection: Connection, replies: list[Message], after_seconds: float) -> None:
-    await asyncio.sleep(after_seconds)
-    for reply in replies:
-        await connection.publish(reply)
+            at, messages = await said.get()
+            await asyncio.sleep(at - asyncio.get_running_loop().time())
+            for message in messages:
+                group.create_task(connection.publish(message), name="platform reply")

@@ -19,7 +19,7 @@ from runtime.config import Api, Session, Settings
 from runtime.daemon import Listeners, run_daemon
 from runtime.enrolment import Enrolment
 from runtime.notify import Notifier
-from runtime.seams import Seams
+from runtime.seams import Seams, Usage
 from sim.devices.idcard import VirtualIdCardReader
 from sim.devices.printer import VirtualPrinter
 from sim.memory import (
@@ -30,17 +30,18 @@ from sim.memory import (
     RecordedPower,
 )
 from sim.people import Citizen, Population
-from sim.platform import logic
 from sim.platform.logic import Platform as ReferencePlatform
 from sim.platform.logic import PlatformKeys
 from sim.platform.service import serve
+from sim.platform.services import certificates
 from sim.platform.store import Store
 from sim.scripted import ScriptedVision
 from sim.uplink import MemoryUplink
 from sim.virtual_time import run
 from transport import sm2
-from transport.channel import ChannelKeys
 from transport.config import Platform
+from transport.keys import IdentityKey
+from transport.line_keys import ChannelKeys
 from vision.config import Vision
 from vision.verifier import CameraName
 
@@ -265,6 +266,7 @@ class House:
         self.uplink = MemoryUplink(latency_seconds=0.002)
         self.vision = ScriptedVision(cameras=cameras)
         self.power = RecordedPower()
+        self.egress: list[Callable[[str], None]] = []
         self.journal = journal or sqlite3.connect(":memory:")
         keys = PlatformKeys(signing=SIGNING, seal=SEAL, terminals={TERMINAL: IDENTITY.public})
         self.store = Store(":memory:")
@@ -272,7 +274,7 @@ class House:
         self.entrance, self.preview_entrance = Entrance(), Entrance()
         self.stop = asyncio.Event()
         self.told = Told()
-        self.enrolment = Enrolment("0.0", "boot", ChannelKeys(IDENTITY, SIGNING.public), SEAL.public)
+        self.enrolment = Enrolment("0.0", "boot", ChannelKeys(IdentityKey(IDENTITY), SIGNING.public), SEAL.public)
 
     def wall_clock(self) -> float:
         return EPOCH + self.loop.time()
@@ -286,6 +288,8 @@ class House:
             cameras=self.vision,
             journal=InlineExecutor(self.journal),
             power=self.power,
+            usage=lambda: Usage(46 * 2**20, 20),
+            watch_egress=self.egress.append,
             wall_clock=self.wall_clock,
             jitter=random.Random(1),  # noqa: S311 - back-off only
         )
@@ -356,7 +360,7 @@ async def living(house: House) -> AsyncIterator[House]:
 
 def tell(directory: Path, story: Callable[[House, Caller], Awaitable[T]], monkeypatch: Any, **session: float) -> T:
     """Run a story against a settled house on virtual time and return what it returns."""
-    monkeypatch.setattr(logic, "write_certificate", lambda *_args, **_kwargs: PDF)
+    monkeypatch.setattr(certificates, "write_certificate", lambda *_args, **_kwargs: PDF)
 
     async def main() -> T:
         async with living(House(directory, **session)) as house:

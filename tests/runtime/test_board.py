@@ -3,25 +3,21 @@
 import asyncio
 import sqlite3
 import threading
+import time
 import uuid
+from types import SimpleNamespace
 
 import pytest
 
-from runtime.board import ThreadExecutor, boot_id
+from runtime.board import ThreadExecutor, _wall_clock, boot_id
 
 
-async def test_work_runs_in_order_on_one_thread_with_durable_settings(tmp_path):
+async def test_work_runs_in_order_on_one_thread(tmp_path):
     executor = ThreadExecutor(tmp_path / "journal.db")
     try:
         threads = await asyncio.gather(*(executor.run(lambda _: threading.get_ident()) for _ in range(5)))
         assert len(set(threads)) == 1
         assert threads[0] != threading.get_ident()
-
-        def pragmas(database):
-            names = ("journal_mode", "synchronous", "temp_store")
-            return [database.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
-
-        assert await executor.run(pragmas) == ["wal", 2, 2]
         done = []
         await asyncio.gather(*(executor.run(lambda _, n=n: done.append(n)) for n in range(50)))
         assert done == list(range(50))
@@ -63,3 +59,16 @@ async def test_a_database_that_cannot_be_opened_is_told_each_time(tmp_path):
 
 def test_the_boot_id_is_the_kernels():
     assert uuid.UUID(boot_id()).version == 4
+
+
+def test_only_a_rigs_clock_can_be_set_wrong(tmp_path, monkeypatch):
+    """For the faults of `govterm soak`; a terminal that serves citizens does not look at the file."""
+    off = tmp_path / "clock"
+    off.write_text("-86400.0\n")
+    rig, terminal = SimpleNamespace(rig=True), SimpleNamespace(rig=False)
+    assert _wall_clock(rig) is time.time
+    monkeypatch.setenv("GOVTERM_RIG_CLOCK_FILE", str(off))
+    assert _wall_clock(terminal) is time.time
+    assert _wall_clock(rig)() == pytest.approx(time.time() - 86_400, abs=5)
+    off.write_text("1e9\n")
+    assert _wall_clock(rig)() == pytest.approx(time.time() + 1e9, abs=5)

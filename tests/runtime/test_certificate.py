@@ -108,7 +108,7 @@ class Desk:
         return self.connection.execute("SELECT kind, state, code FROM intents").fetchall()
 
     async def events(self) -> list[tuple[str, str, str | None]]:
-        records = await self.journal.unacknowledged(self.journal.stream, 0, 99)
+        records = await self.journal.unacknowledged(self.journal.streams["supervision"], 0, 99)
         events = [from_payload(one.payload, SupervisionEvent) for one in records]
         return [(event.step, event.outcome, event.code) for event in events]
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from runtime import cli
 from runtime.reference import EXAMPLE
 
-COMMANDS = ["run", "check", "status", "call", "units", "models"]
+COMMANDS = ["run", "check", "status", "call", "units", "models", "enroll"]
 
 
 def invoke(*arguments):
@@ -171,9 +171,25 @@ def test_units_are_written_below_a_directory(tmp_path, monkeypatch):
     assert done.exit_code == 0
     assert (tmp_path / "etc/systemd/system/govterm.service").is_file()
     assert "systemctl daemon-reload" in done.stderr
+    assert "Warning: without --config" in done.stderr
     (tmp_path / "file").write_text("")
     refused = invoke("units", "--output", str(tmp_path / "file"))
     assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+
+
+def test_units_are_narrowed_to_what_a_configuration_names(tmp_path, monkeypatch):
+    """T20."""
+    monkeypatch.setattr("runtime.units._HIDDEN", ())
+    config = tmp_path / "govterm.toml"
+    config.write_text(EXAMPLE.replace("broker.example.gov.cn", "192.0.2.1"))
+    done = invoke("units", "--output", str(tmp_path), "--config", str(config))
+    assert (done.exit_code, "Warning" in done.stderr) == (0, False)
+    drop_in = tmp_path / "etc/systemd/system/govterm.service.d/10-egress.conf"
+    assert "IPAddressAllow=192.0.2.1\n" in drop_in.read_text()
+    config.write_text("")
+    refused = invoke("units", "--output", str(tmp_path), "--config", str(config))
+    assert refused.exit_code == 1
+    assert f"{config}: platform: expected" in refused.stderr
 
 
 def test_a_command_whose_extra_is_missing_says_how_to_get_it(monkeypatch):

@@ -92,6 +92,8 @@ def test_the_rig_is_told_beside_other_mistakes():
         ({"vision": {"photo_library": None}}, "vision.photo_library"),
         ({"vision": {"photo_library": "libphoto.so"}}, "vision.photo_library"),
         ({"vision": {"camera": "video0"}}, "vision.camera"),
+        ({"platform": {"username": "HALL-0001"}}, "platform.password_file"),
+        ({"platform": {"password_file": "mqtt.password"}}, "platform.password_file"),
         ({"vision": {"document_camera": "video1"}}, "vision.document_camera"),
         ({"vision": {"document_camera": ""}}, "vision.document_camera"),
         ({"vision": {"camera": "/dev/video0", "document_camera": "/dev/video0"}}, "vision.document_camera"),
@@ -162,6 +164,7 @@ def test_the_machine_is_asked_for_users_files_and_directories(tmp_path, monkeypa
     names = ["ca.pem", "terminal.pem", "terminal.key", "identity.der", "platform.der", "seal.der"]
     for name in names:
         (tmp_path / name).write_bytes(b"x")
+        (tmp_path / name).chmod(0o400)
     good = changed(
         state_directory=str(tmp_path),
         api={"ui_users": [str(os.getuid() + 1)], "operator_users": ["root"]},
@@ -174,17 +177,23 @@ def test_the_machine_is_asked_for_users_files_and_directories(tmp_path, monkeypa
         vision={"photo_library": str(tmp_path / "seal.der")},
     )
     assert [(mistake.key, mistake.found) for mistake in check_machine(parse(both))] == [("api.operator_users", "'0'")]
+    (tmp_path / "identity.der").chmod(0o404)
+    (mistake,) = check_machine(parse(good))
+    assert (mistake.key, mistake.found) == ("platform.identity_key_file", "mode 0404")
+    (tmp_path / "identity.der").chmod(0o400)
     (tmp_path / "terminal.key").unlink()
     bad = parse(
         changed(
             state_directory=str(tmp_path / "none"),
             api={"ui_users": ["nobody-of-this-name"]},
             vision={"photo_library": str(tmp_path / "none.so")},
+            platform={"username": "HALL-0001", "password_file": "mqtt.password"},
         )
     )
     assert [mistake.key for mistake in check_machine(bad)] == [
         "api.ui_users",
         "platform.private_key_file",
+        "platform.password_file",
         "vision.photo_library",
         "state_directory",
     ]

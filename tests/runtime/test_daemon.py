@@ -75,7 +75,7 @@ def test_prints_left_open_by_a_power_cut_are_settled_before_anybody_is_served(tm
         async with living(House(tmp_path, journal=database)) as house:
             caller = house.caller()
             await caller.call("terminal.status")
-            (record,) = await journal.unacknowledged(journal.stream, 0, 9)
+            (record,) = await journal.unacknowledged(journal.streams["supervision"], 0, 9)
             event = from_payload(record.payload, SupervisionEvent)
             assert (event.transaction, event.step, event.outcome) == ("c" * 16, "print", "unknown")
             assert house.rows("SELECT state FROM intents") == [("unknown",)]

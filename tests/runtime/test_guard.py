@@ -7,17 +7,19 @@ import sys
 import pytest
 
 PROLOGUE = """
-import os, sys, sqlite3, tempfile, subprocess, shutil
+import atexit, os, sys, sqlite3, tempfile, subprocess, shutil
 from pathlib import Path
 from runtime import guard, logs
 handler = logs.install()
+atexit.register(handler.close)
+sys.excepthook = lambda *error: (handler.close(), sys.__excepthook__(*error))  # the log's lines stay whole
 home = Path({home!r})
 guard.install([home / "journal.db", home / "journal.db-wal", home / "audit.jsonl", home / "port"])
 """
 
 
 def run(tmp_path, code):
-    program = PROLOGUE.format(home=str(tmp_path)) + code + "\nhandler.close()\n"
+    program = PROLOGUE.format(home=str(tmp_path)) + code
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     return done, lines

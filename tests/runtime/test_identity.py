@@ -71,7 +71,7 @@ class Desk:
         await self.journal._executor.run(lambda db: db.execute("PRAGMA query_only = 1"))
 
     async def events(self) -> list[SupervisionEvent]:
-        records = await self.journal.unacknowledged(self.journal.stream, 0, 99)
+        records = await self.journal.unacknowledged(self.journal.streams["supervision"], 0, 99)
         return [from_payload(record.payload, SupervisionEvent) for record in records]
 
 

@@ -211,6 +211,7 @@ def test_only_journal_audit_log_and_ports_are_writable(files):
         str(files.state / "journal.db"),
         str(files.state / "journal.db-wal"),
         str(files.state / "journal.db-shm"),
+        str(files.state / "journal.reserve"),
         str(files.state / "audit.jsonl"),
         *(str(files.port(kind)) for kind in settings.devices),
     }

@@ -9,20 +9,20 @@ import pytest
 from devices.ups.status import UpsFault
 from runtime import texts
 from runtime.drivers import KINDS
-from sim.platform import logic
+from runtime.messages import CATALOGUE
+from sim.platform import logic, services
 from vision.attack.challenge import GUIDANCE
 
 ROOT = Path(texts.__file__).parents[1]
 SOURCES = [
     *(
         path
-        for package in ("devices", "vision", "transport", "runtime/services")
+        for package in ("devices", "vision", "transport", "runtime/services", "runtime/journal", "runtime/messages")
         for path in (ROOT / package).rglob("*.py")
     ),
     ROOT / "runtime/cameras.py",
-    ROOT / "runtime/messages.py",
-    ROOT / "runtime/journal.py",
     Path(logic.__file__),
+    *Path(services.__file__).parent.glob("*.py"),
 ]
 PREFIXES = "|".join(
     (
@@ -39,11 +39,16 @@ COMPOSED = {
     "vision/attack/challenge.py",
 }
 """Where a code is put together: by a function `_error`, from a table `_REFUSALS`, of a UpsFault or a movement."""
+SCHEMAS = {entry.schema for entry in CATALOGUE.values()}
+"""Look like codes and are none."""
 UNHEARD = {
-    "certificate.issue",  # the schema of a message, not a code
-    "certificate.request",  # likewise
+    "call.settle",  # the schema of a message, not a code
+    "call.settled",  # likewise
+    "call.void",  # answers a call that nobody waits for any more
+    "line.bad_certificate",  # ends a life of the line; its calls hear line.down
     "journal.newer",  # forbids the start of the daemon
     "journal.no_intent",  # a fault of the program, told as internal
+    "journal.no_stream",  # likewise
     "journal.personal",  # likewise
     "line.bad_credentials",  # ends a life of the line; its calls hear line.down
     "message.before_grant",  # dropped by the line
@@ -60,7 +65,7 @@ UNHEARD = {
 def codes_in(path: Path) -> set[str]:
     pattern = re.compile(rf"(?:{PREFIXES})\.[a-z_]+")
     literals = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
-    return {literal for literal in literals if isinstance(literal, str) and pattern.fullmatch(literal)}
+    return {one for one in literals if isinstance(one, str) and pattern.fullmatch(one)} - SCHEMAS
 
 
 def is_word(node: ast.expr) -> bool:

@@ -47,7 +47,7 @@ class Desk:
             await asyncio.wait([task])
 
     async def events(self) -> list[SupervisionEvent]:
-        records = await self.journal.unacknowledged(self.journal.stream, 0, 99)
+        records = await self.journal.unacknowledged(self.journal.streams["supervision"], 0, 99)
         return [from_payload(record.payload, SupervisionEvent) for record in records]
 
 

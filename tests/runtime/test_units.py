@@ -2,16 +2,19 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from runtime.egress import Endpoint
 from runtime.process import STOP_SECONDS
-from runtime.units import FILES, UnitsError, hidden_interpreter, render
+from runtime.units import EGRESS, FILES, UnitsError, addresses, hidden_interpreter, render
 
 EXPOSURE_TENTHS = 15
+NARROWED_TENTHS = 14
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 
 
@@ -20,6 +23,37 @@ def root(tmp_path, monkeypatch):
     monkeypatch.setattr("runtime.units._HIDDEN", ())  # a checkout may lie below /home
     render(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def narrowed(root):
+    """The same with the drop-in, for a broker and a printer by their addresses."""
+    render(root, allowed=[Endpoint("2001:DB8::9", 9100), Endpoint("192.0.2.1", 8883), Endpoint("::ffff:10.0.0.7", 1)])
+    return root
+
+
+@pytest.fixture
+def names(tmp_path, monkeypatch):
+    """What /etc/hosts, /etc/resolv.conf and the name service say."""
+    hosts, resolvers = tmp_path / "hosts", tmp_path / "resolv.conf"
+    hosts.write_text("127.0.0.1 localhost\n192.0.2.8 UPS.hall ups # printer.hall\n")
+    resolvers.write_text("# 10.9.9.9\nsearch hall\nnameserver 127.0.0.53\nnameserver fe80::1%eth0\nnameserver\n")
+    answers = {
+        "localhost": ["127.0.0.1", "::1"],
+        "ups.Hall": ["192.0.2.8"],
+        "broker.example": ["192.0.2.2", "192.0.2.10"],
+        "printer.hall": ["192.0.2.3"],
+    }
+
+    def look_up(host, port, **_):
+        if host not in answers:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (place, port)) for place in answers[host]]
+
+    monkeypatch.setattr("runtime.units._HOSTS", hosts)
+    monkeypatch.setattr("runtime.units._RESOLVERS", resolvers)
+    monkeypatch.setattr("runtime.units.socket.getaddrinfo", look_up)
+    return resolvers
 
 
 def run(*command):
@@ -57,6 +91,64 @@ def test_the_exposure_is_at_most_one_and_a_half(root):
     assert done.returncode == 0, done.stdout
     (level,) = re.findall(r"Overall exposure level for govterm.service: ([\d.]+)", done.stdout)
     assert float(level) * 10 <= EXPOSURE_TENTHS
+
+
+def test_the_drop_in_lets_the_endpoints_through_and_nothing_else(narrowed):
+    """T20: the broker and the printer; not even this machine's own addresses."""
+    lines = [line for line in (narrowed / EGRESS).read_text().splitlines() if not line.startswith("#")]
+    assert lines == [
+        "[Service]",
+        "IPAddressDeny=any",
+        *(f"IPAddressAllow={place}" for place in ("10.0.0.7", "192.0.2.1", "2001:db8::9")),
+    ]
+    assert (narrowed / EGRESS).stat().st_mode & 0o777 == 0o644
+
+
+def test_systemd_verifies_the_drop_in_and_sees_less_exposure(narrowed):
+    unit = narrowed / "etc/systemd/system/govterm.service"
+    done = run("systemd-analyze", "verify", unit)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = run("systemd-analyze", "security", "--offline=true", f"--threshold={NARROWED_TENTHS}", unit)
+    assert done.returncode == 0, done.stdout
+    drop_in = narrowed / EGRESS
+    drop_in.write_text(drop_in.read_text().replace("192.0.2.1", "192.0.2.256"))
+    assert "192.0.2.256" in run("systemd-analyze", "verify", unit).stderr
+
+
+def test_without_a_configuration_there_is_no_drop_in(root):
+    assert not (root / EGRESS).exists()
+
+
+def test_nobody_is_to_connect_to_the_daemon(root):
+    assert setting(root, "SocketBindDeny") == ["any"]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        (["192.0.2.1"], ["192.0.2.1"]),
+        (["localhost"], ["127.0.0.1", "::1"]),
+        (["ups.Hall"], ["192.0.2.8"]),
+        (["broker.example"], ["127.0.0.53", "192.0.2.2", "192.0.2.10", "fe80::1"]),
+        (["printer.hall", "192.0.2.3"], ["127.0.0.53", "192.0.2.3", "fe80::1"]),
+    ],
+)
+def test_a_name_brings_its_addresses_and_unless_in_etc_hosts_the_resolvers(names, hosts, expected):
+    """T20: whoever names an endpoint in /etc/hosts opens no resolver, which could carry data."""
+    assert addresses(Endpoint(host, 1) for host in hosts) == expected
+
+
+def test_without_a_resolver_this_machine_is_asked(names):
+    """resolv.conf(5)."""
+    names.unlink()
+    assert addresses([Endpoint("broker.example", 1)]) == ["127.0.0.1", "192.0.2.2", "192.0.2.10"]
+
+
+def test_a_name_without_an_address_is_told_and_nothing_is_written(names, tmp_path):
+    with pytest.raises(UnitsError, match=r"gone\.example has no address") as caught:
+        render(tmp_path / "root", Path("/opt/govterm"), [Endpoint("gone.example", 8883)])
+    assert (caught.value.code, caught.value.retry) == ("units.no_address", True)
+    assert not (tmp_path / "root").exists()
 
 
 def test_users_and_directories_are_made_as_told(root):

@@ -1,6 +1,7 @@
 """The terminal's half of the wire format as bytes, against the reference platform."""
 
 import pytest
+from msgspec import Struct
 
 from runtime.messages import (
     CertificateIssue,
@@ -13,12 +14,27 @@ from runtime.messages import (
 from sim.people import Population
 from sim.platform.logic import Platform
 from transport import sm2
-from transport.envelope import Opener, Sealer
 from transport.errors import TransportError
 from transport.grants import PendingRequest
+from transport.keys import IdentityKey
+from transport.parts import PART_BYTES, Incoming, Outgoing
 from transport.payload import Payload
+from transport.ring import KeyRing
 from transport.uplink import Message
-from transport.wire import Answer, Call, Receipt, RecordMessage, decode, encode, topic
+from transport.wire import (
+    Answer,
+    Call,
+    Command,
+    Part,
+    PartReceipt,
+    Receipt,
+    RecordMessage,
+    Records,
+    Taken,
+    decode,
+    encode,
+    topic,
+)
 
 NOW = 1_800_000_000.0
 SIGNING, SEAL, IDENTITY, STRANGER = (sm2.generate() for _ in range(4))
@@ -41,46 +57,90 @@ class Terminal:
         self.platform = platform
         self.name = name
         self.identity = identity
-        self.sealer: Sealer
-        self.opener: Opener
+        self.ring = KeyRing()
 
     def say(self, stream: str, body: bytes) -> list[Message]:
         return self.platform.handle(Message(topic(self.name, "up", stream), body))
 
+    def seal(self, stream: str, content: Struct) -> list[Message]:
+        return self.say(stream, self.ring.seal(stream, encode(content)))
+
+    def open(self, reply: Message) -> bytes:
+        stream = reply.topic.removeprefix(topic(self.name, "down", ""))
+        return self.ring.open(stream, reply.body)
+
     def obtain_keys(self, *, at: float = NOW) -> None:
-        pending = PendingRequest(self.name, "boot", at, self.identity)
+        pending = PendingRequest(self.name, "boot", at, IdentityKey(self.identity))
         (reply,) = self.say("grant", pending.message)
         assert reply.topic == topic(self.name, "down", "grant")
-        self.sealer, self.opener = pending.open(reply.body, SIGNING.public).terminal_ends()
+        self.ring.install(pending.open(reply.body, SIGNING.public).ends)
+        self.seal("taken", Taken({}))
 
     def refused(self, message: bytes | None = None, *, at: float = NOW) -> str:
-        pending = PendingRequest(self.name, "boot", at, self.identity)
+        pending = PendingRequest(self.name, "boot", at, IdentityKey(self.identity))
         (reply,) = self.say("grant", message or pending.message)
         with pytest.raises(TransportError) as caught:
             pending.open(reply.body, SIGNING.public)
         return f"{caught.value.code} {caught.value}"
 
     def call(self, key: bytes, request: CertificateRequest | Payload) -> list[CertificateIssue | Refusal]:
-        payload = request if isinstance(request, Payload) else to_payload(request)
-        call = Call(key, payload.schema, payload.version, payload.body)
         answers = []
-        for reply in self.say("call", self.sealer.seal("call", encode(call))):
-            assert reply.topic == topic(self.name, "down", "answer")
-            answer = decode(self.opener.open("answer", reply.body), Answer)
-            assert answer.key == key
+        for answer in self.ask(key, request):
             given = Payload(answer.schema, answer.version, personal=True, body=answer.body)
             answers.append(from_payload(given, CertificateIssue, Refusal))
         return answers
 
-    def record(self, sequence: int, body: bytes | None = None, stream: str = "supervision") -> list[int]:
-        record = RecordMessage(stream, sequence, "supervision.event", 1, body or event(sequence))
+    def ask(self, key: bytes, request: CertificateRequest | Payload) -> list[Answer]:
+        """Call, in parts when it is large, and return every answer, put together from its parts."""
+        payload = request if isinstance(request, Payload) else to_payload(request)
+        whole = encode(Call(key, payload.schema, payload.version, payload.body))
+        if len(whole) <= PART_BYTES:
+            return self.heard(self.say("call", self.ring.seal("call", whole)))
+        outgoing, answers = Outgoing(key, whole), []
+        while parts := outgoing.due():
+            for part in parts:
+                receipt, *rest = self.seal("part", part)
+                outgoing.receive(decode(self.open(receipt), PartReceipt))
+                answers += self.heard(rest)
+        return answers
+
+    def heard(self, replies: list[Message]) -> list[Answer]:
+        answers: list[Answer] = []
+        incoming: Incoming | None = None
+        waiting = list(replies)
+        while waiting:
+            reply = waiting.pop(0)
+            if reply.topic == topic(self.name, "down", "answer"):
+                answers.append(decode(self.open(reply), Answer))
+                continue
+            assert reply.topic == topic(self.name, "down", "part")
+            part = decode(self.open(reply), Part)
+            incoming = incoming or Incoming(part)
+            if (whole := incoming.add(part)) is not None:
+                answers.append(decode(whole, Answer))
+            waiting += self.seal("part_receipt", incoming.receipt)
+        return answers
+
+    def settle(self, key: bytes, under: bytes) -> bytes:
+        (answer,) = self.ask(under, Payload("call.settle", 1, personal=False, body=key))
+        assert answer.schema == "call.settled"
+        return answer.body
+
+    def record(
+        self, *sequences: int, body: bytes | None = None, stream: str = "supervision", schema: str = "supervision.event"
+    ) -> list[int]:
+        records = tuple(RecordMessage(sequence, schema, 1, body or event(sequence)) for sequence in sequences)
         receipts = []
-        for reply in self.say("record", self.sealer.seal("record", encode(record))):
+        for reply in self.seal("record", Records(stream, records)):
             assert reply.topic == topic(self.name, "down", "receipt")
-            receipt = decode(self.opener.open("receipt", reply.body), Receipt)
+            receipt = decode(self.open(reply), Receipt)
             assert receipt.stream == stream
             receipts.append(receipt.sequence)
         return receipts
+
+    def taken(self, streams: dict[str, int]) -> list[Command]:
+        """Say what was taken and return the commands that come."""
+        return [decode(self.open(reply), Command) for reply in self.seal("taken", Taken(streams))]
 
     def counters(self) -> dict[str, int]:
         return self.platform.store.counters()

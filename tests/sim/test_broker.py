@@ -1,18 +1,23 @@
-"""The rig's broker lets nobody in without a certificate of its authority, and only on loopback (I7)."""
+"""The rig's brokers let nobody in without a certificate of its authority, and only on loopback (I7)."""
 
 import asyncio
+import signal
 import socket
 import ssl
 import stat
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
-from sim.broker import HOST, broker_process
+from sim import broker, mosquitto
+from sim.broker import HOST
 from sim.trust import Trust, make_trust
 from transport import sm2
+from transport.mqtt import MqttUplink
+from transport.uplink import Message
 
 CONNECT = bytes.fromhex("100d00044d5154540402003c000178")
 CONNACK = bytes.fromhex("20020000")
@@ -21,6 +26,17 @@ CONNACK = bytes.fromhex("20020000")
 @pytest.fixture(scope="module")
 def trust(tmp_path_factory) -> Trust:
     return make_trust(tmp_path_factory.mktemp("rig") / "trust", "GT-0001")
+
+
+@pytest.fixture(params=[mosquitto, broker], ids=["mosquitto", "iotcore"])
+def kind(request):
+    """The module of a broker."""
+    return request.param
+
+
+@pytest.fixture
+def broker_process(kind):
+    return kind.broker_process
 
 
 async def _greet(port: int, tls: ssl.SSLContext | None) -> bytes:
@@ -47,7 +63,7 @@ def _client(trust: Trust, *, certificate: Path | None = None, key: Path | None =
     return tls
 
 
-async def test_only_a_certificate_of_the_rigs_authority_opens_the_door(trust, tmp_path):
+async def test_only_a_certificate_of_the_rigs_authority_opens_the_door(trust, broker_process, tmp_path):
     stranger = make_trust(tmp_path / "stranger", "GT-0001")
     async with broker_process(trust.ca.parent) as (_, port):
         assert await _greet(port, _client(trust)) == b""
@@ -60,7 +76,7 @@ async def test_only_a_certificate_of_the_rigs_authority_opens_the_door(trust, tm
         assert await _greet(port, ours) == CONNACK
 
 
-async def test_old_tls_is_refused(trust):
+async def test_old_tls_is_refused(trust, broker_process):
     tls = _client(trust, certificate=trust.terminal_certificate, key=trust.terminal_key)
     with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         tls.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -68,14 +84,20 @@ async def test_old_tls_is_refused(trust):
         assert await _greet(port, tls) == b""
 
 
-async def test_it_listens_on_loopback_only(trust):
-    async with broker_process(trust.ca.parent) as (_, port):
-        inner = tomllib.loads((trust.ca.parent / "broker.toml").read_text())["v4"]["1"]["listen"]
+async def test_it_listens_on_loopback_only(trust, kind):
+    async with kind.broker_process(trust.ca.parent) as (_, port):
+        ours = {port} | _inner_ports(trust, kind)
         listening = _listening_addresses()
-        assert (HOST, port) in listening
-        assert (HOST, int(inner.rsplit(":", 1)[1])) in listening
-        ours = {port, int(inner.rsplit(":", 1)[1])}
-        assert {address for address, bound in listening if bound in ours} == {HOST}
+        assert {(HOST, number) for number in ours} <= listening
+        assert {address for address, number in listening if number in ours} == {HOST}
+
+
+def _inner_ports(trust: Trust, kind) -> set[int]:
+    """Where iotcore itself listens, in the clear behind its front."""
+    if kind is mosquitto:
+        return set()
+    inner = tomllib.loads((trust.ca.parent / "broker.toml").read_text())["v4"]["1"]["listen"]
+    return {int(inner.rsplit(":", 1)[1])}
 
 
 def _listening_addresses() -> set[tuple[str, int]]:
@@ -90,7 +112,7 @@ def _listening_addresses() -> set[tuple[str, int]]:
     return found
 
 
-async def test_stopping_it_frees_the_port_and_leaves_no_process(trust):
+async def test_stopping_it_frees_the_port_and_leaves_no_process(trust, broker_process):
     async with broker_process(trust.ca.parent) as (process, port):
         pass
     assert process.returncode == 0
@@ -101,43 +123,107 @@ async def test_stopping_it_frees_the_port_and_leaves_no_process(trust):
         assert same == port
 
 
-async def test_a_killed_broker_takes_iotcore_with_it(trust):
-    async with broker_process(trust.ca.parent) as (process, port):
-        inner = int(tomllib.loads((trust.ca.parent / "broker.toml").read_text())["v4"]["1"]["listen"].rsplit(":", 1)[1])
+async def test_a_killed_broker_frees_its_ports_and_serves_again_on_the_same(trust, kind):
+    async with kind.broker_process(trust.ca.parent) as (process, port):
+        ports = {port} | _inner_ports(trust, kind)
         process.kill()
         async with asyncio.timeout(10):
             await process.wait()
-            while _listening_addresses() & {(HOST, port), (HOST, inner)}:  # noqa: ASYNC110 (the kernel has no event)
-                await asyncio.sleep(0.02)
-    assert process.returncode != 0
+            await _unused(ports)
+    assert process.returncode == -signal.SIGKILL
+    async with kind.broker_process(trust.ca.parent, port) as (_, same):
+        assert same == port
 
 
-async def test_a_port_that_is_taken_is_told(trust, capfd):
+async def _unused(ports: set[int]) -> None:
+    while {(HOST, port) for port in ports} & _listening_addresses():  # noqa: ASYNC110 (the kernel has no event)
+        await asyncio.sleep(0.02)
+
+
+async def test_a_broker_that_stands_still_is_stopped_all_the_same(trust, broker_process):
+    async with asyncio.timeout(15):
+        async with broker_process(trust.ca.parent) as (process, _):
+            process.send_signal(signal.SIGSTOP)
+    assert process.returncode is not None
+
+
+_HOLDER = """
+import asyncio, pathlib, sys
+from {module} import broker_process
+
+async def hold():
+    async with broker_process(pathlib.Path(sys.argv[1])) as (_, port):
+        print(port, flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(hold())
+"""
+
+
+async def test_it_ends_with_the_process_that_started_it(trust, kind):
+    code = _HOLDER.format(module=kind.__name__)
+    arguments = ("-c", code, str(trust.ca.parent))
+    holder = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(20):
+        port = int(await holder.stdout.readline())
+        holder.kill()
+        await holder.communicate()
+        await _unused({port} | _inner_ports(trust, kind))
+
+
+async def test_a_port_that_is_taken_is_told(trust, broker_process, capfd):
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         taken.listen()
-        with pytest.raises(RuntimeError, match="did not start"):
+        with pytest.raises(RuntimeError, match="did not start") as caught:
             async with broker_process(trust.ca.parent, taken.getsockname()[1]):
                 pass
-    assert "in use" in capfd.readouterr().err
+    assert "in use" in f"{caught.value}{capfd.readouterr().err}".lower()
+
+
+async def test_mosquitto_keeps_what_is_retained_over_a_kill(trust):
+    """Persistence is on: a restart of the platform's broker forgets no birth."""
+    topic = "govterm/v1/GT-0001/up/presence"
+    files = {
+        "ca_file": trust.ca,
+        "certificate_file": trust.platform_certificate,
+        "private_key_file": trust.platform_key,
+    }
+    will = Message("govterm/v1/platform", b"offline")
+    database = trust.ca.parent / "mosquitto" / "mosquitto.db"
+    async with mosquitto.broker_process(trust.ca.parent) as (process, port):
+        async with MqttUplink(HOST, port, "platform", **files).connect(["x"], will) as connection:
+            await connection.publish(Message(topic, b"here"), retain=True)
+            async with asyncio.timeout(10):
+                while not database.exists() or b"here" not in database.read_bytes():  # noqa: ASYNC110 (as above)
+                    await asyncio.sleep(0.05)
+        process.kill()
+        await process.wait()
+    async with (
+        mosquitto.broker_process(trust.ca.parent, port),
+        asyncio.timeout(10),
+        MqttUplink(HOST, port, "platform", **files).connect([topic], will) as connection,
+    ):
+        assert await connection.receive() == Message(topic, b"here")
 
 
 def test_the_trust_anchors_are_private_and_never_replaced(trust):
     directory = trust.ca.parent
-    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    made = [path for path in directory.iterdir() if path.name != "broker.toml"]
-    assert len(made) == 13
+    made = [path for path in directory.rglob("*") if path.suffix in (".pem", ".key", ".der", ".cer")]
+    assert {trust.ca, trust.broker_key, trust.platform_key, trust.terminal_key, trust.identity_key} <= set(made)
     assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o400}
+    assert {stat.S_IMODE(path.parent.stat().st_mode) for path in made} == {0o700}
     assert Trust.in_directory(directory) == trust
     with pytest.raises(FileExistsError):
         make_trust(directory, "GT-0001")
 
 
 def test_the_keys_fit_each_other(trust):
+    directory = trust.ca.parent
     for private, public in (
-        (trust.identity_key, trust.identity_public_key),
-        (trust.signing_key, trust.signing_public_key),
-        (trust.seal_key, trust.seal_public_key),
+        (trust.identity_key, directory / "terminals" / "GT-0001.der"),
+        (directory / "signing.der", trust.signing_public_key),
+        (directory / "seal.der", trust.seal_public_key),
     ):
         pair = sm2.PrivateKey.from_der(private.read_bytes())
         assert pair.public.to_der() == public.read_bytes()

@@ -14,11 +14,14 @@ from sim.platform.store import Store
 from sim.uplink import MemoryUplink
 from sim.virtual_time import run
 from tests.sim.platform_client import event
-from tests.transport.line_rig import SETTINGS, TERMINAL, FakeLog, until
+from tests.transport.line_rig import SETTINGS, TERMINAL, FakeCommands, FakeLog, until
 from transport import sm2
-from transport.channel import Channel, ChannelKeys
+from transport.channel import Channel
 from transport.errors import TransportError
+from transport.gate import Urgency
 from transport.grants import PendingRequest
+from transport.keys import IdentityKey
+from transport.line_keys import ChannelKeys
 from transport.uplink import Message, UplinkLost
 from transport.wire import topic
 
@@ -36,7 +39,7 @@ def platform() -> Iterator[Platform]:
 
 async def ask_for_keys(uplink: MemoryUplink) -> float:
     """Ask for keys and return how long the answer took."""
-    request = PendingRequest(TERMINAL, "boot", NOW, IDENTITY)
+    request = PendingRequest(TERMINAL, "boot", NOW, IdentityKey(IDENTITY))
     loop = asyncio.get_running_loop()
     async with uplink.connect([topic(TERMINAL, "down", "grant")]) as connection, asyncio.timeout(60):
         asked = loop.time()
@@ -87,13 +90,15 @@ def test_a_platform_that_restarts_gets_every_record(platform: Platform) -> None:
         channel = Channel(
             SETTINGS,
             uplink,
-            ChannelKeys(IDENTITY, SIGNING.public),
+            ChannelKeys(IdentityKey(IDENTITY), SIGNING.public),
             log,
-            streams=["supervision"],
+            streams={"supervision": Urgency.RECORD},
+            commands=FakeCommands(),
             boot_id="boot",
             software_version="0.1.0",
             wall_clock=lambda: NOW + loop.time(),
-            on_state=lambda _connected, code: states.append(code),
+            on_state=lambda state: states.append(state.code),
+            on_dropped=lambda _: None,
         )
 
         async def live() -> None:
@@ -115,5 +120,5 @@ def test_a_platform_that_restarts_gets_every_record(platform: Platform) -> None:
         await asyncio.gather(living, return_exceptions=True)
 
     run(story())
-    assert states == [None, "platform.no_answer", None, None]
+    assert states == [None, "key.none", None, None]
     assert platform.summary()["records"] == 2

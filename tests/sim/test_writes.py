@@ -77,6 +77,7 @@ async def test_only_journal_audit_log_and_devices_are_opened_for_writing(
     written = {re.findall(r'"([^"]*)"', act)[0] for act in opened if WRITING.search(act)}
     journal = str(files.state / "journal.db")
     companions = {f"{journal}{suffix}" for suffix in ("-wal", "-shm", "-journal")}  # the last until it is a WAL
+    companions.add(str(files.state / "journal.reserve"))
     devices = {str(files.port(kind)) for kind in BAUD}
     assert written - {"/dev/null"} == {journal, *companions, str(files.state / "audit.jsonl"), *devices}
 

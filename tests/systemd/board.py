@@ -126,6 +126,11 @@ class Board:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
 
+    def give_address(self, address: str) -> None:
+        """Give the board an address of its own; its tree has no tool for it."""
+        command = ("nsenter", f"--target={self.pid}", "--net", "ip", "address", "add", f"{address}/32", "dev", "lo")
+        subprocess.run(command, check=True, timeout=COMMAND_SECONDS)
+
     def start(self) -> None:
         """Start the daemon anew, whatever was before, and wait until its vision process is ready."""
         self.run("systemctl", "stop", "govterm-retry.timer", "govterm.service")
@@ -175,7 +180,8 @@ def install(board: Board, parts: Parts, scratch: Path) -> None:
     for source in (parts.wheel, parts.photo_library):
         shutil.copy(source, board.root / "opt")
     board.run("/opt/govterm/bin/pip", "install", "--quiet", "--no-index", "--no-deps", f"/opt/{parts.wheel.name}")
-    board.govterm("units", "--output", "/")
+    board.write("/etc/govterm/govterm.toml", SETTINGS)
+    board.govterm("units", "--output", "/", "--config", "/etc/govterm/govterm.toml")
     board.run("systemd-sysusers")
     board.run("systemd-tmpfiles", "--create")
     board.run("systemctl", "daemon-reload")
@@ -194,4 +200,3 @@ def install(board: Board, parts: Parts, scratch: Path) -> None:
         "seal.der": trust.seal_public_key,
     }.items():
         shutil.copy(file, board.root / "etc/govterm/credentials" / name)
-    board.write("/etc/govterm/govterm.toml", SETTINGS)

@@ -20,6 +20,8 @@ end() {
   [ ! -e "$GROUP" ]
 }
 
+# The board's systemd filters devices and addresses by BPF programs, as on a real machine; without CAP_BPF it would
+# silently filter nothing.
 # systemd-nspawn wants a /run of memory and control groups of version 2, and nobody else sees these two.
 mount -t tmpfs tmpfs /run
 umount --recursive /sys/fs/cgroup
@@ -27,7 +29,8 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir "$GROUP"
 echo $$ > "$GROUP/cgroup.procs"
 systemd-nspawn --quiet --boot --directory="$TREE" --volatile=overlay --keep-unit --register=no --machine="$NAME" \
-  --hostname=board --private-network --resolv-conf=off --timezone=off --console=pipe < /dev/null >&2 &
+  --hostname=board --private-network --capability=CAP_BPF --system-call-filter=bpf --resolv-conf=off --timezone=off \
+  --console=pipe < /dev/null >&2 &
 HOLDER=$!
 trap end EXIT
 

@@ -21,6 +21,30 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root boots a board"),
 ]
 
+EGRESS = "etc/systemd/system/govterm.service.d/10-egress.conf"
+LISTENER = """
+import socket
+with socket.create_server(("0.0.0.0", 8883)) as listener:
+    print("listens")
+    while True:
+        made, _ = listener.accept()
+        print(made.getsockname()[0])
+        made.close()
+"""
+GUARDED = """
+import socket
+from runtime.config import load
+from runtime.egress import Egress, endpoints
+Egress(endpoints(load("/etc/govterm/govterm.toml"))).install()
+found = []
+for host in ("192.0.2.1", "192.0.2.2"):
+    try:
+        socket.create_connection((host, 8883), 5).close()
+        found.append("connected")
+    except OSError as error:
+        found.append(type(error).__name__)
+print(*found)
+"""
 STATUS = ("/opt/govterm/bin/govterm", "call", "terminal.status")
 UNIT = "/etc/systemd/system/govterm.service"
 TOML = "/etc/govterm/govterm.toml"
@@ -71,6 +95,20 @@ def components(board: Board, user="kiosk"):
     return {name: one["state"] for name, one in json.loads(board.run(*STATUS, user=user))["state"].items()}
 
 
+def in_place_of_the_daemon(board: Board, probe: str):
+    """Run a probe under a copy of the unit with its drop-in; return what it found."""
+    shutil.copy(Path(__file__).with_name(f"{probe}.py"), board.root / f"opt/{probe}.py")
+    unit = (board.root / UNIT.lstrip("/")).read_text()
+    unit = re.sub(r"^ExecStartPre=.*\n", "", unit, flags=re.MULTILINE)
+    unit = re.sub(r"^ExecStart=.*$", f"ExecStart=/usr/bin/python3 -I /opt/{probe}.py", unit, flags=re.MULTILINE)
+    unit = unit.replace("Type=notify", "Type=oneshot").replace("Restart=always", "Restart=no")
+    board.write(f"/run/systemd/system/{probe}.service", unit)
+    board.write(f"/run/systemd/system/{probe}.service.d/10-egress.conf", (board.root / EGRESS).read_text())
+    board.run("systemctl", "daemon-reload")
+    board.run("systemctl", "start", f"{probe}.service")
+    return json.loads(board.hear("{", "", unit=f"{probe}.service"))
+
+
 def test_users_directories_and_sockets_are_as_told(board):
     assert board.run("id", "--name", "--user", "govterm").strip() == "govterm"
     found = board.run(
@@ -103,7 +141,7 @@ def test_the_first_caller_starts_the_daemon(shared_board):
     assert "idcard offline (idcard.offline), " in board.show("StatusText")
     journal = board.journal(f"--after-cursor={cursor}", "--unit=govterm.service")
     assert "daemon_ready" in journal
-    for bad in ("Traceback", '"level":"error"', "write_refused", "denied", "not permitted"):
+    for bad in ("Traceback", '"level":"error"', "write_refused", "egress_refused", "denied", "not permitted"):
         assert bad not in journal, journal
     assert board.journal(f"--after-cursor={cursor}", "--priority=err") == ""
 
@@ -138,16 +176,8 @@ def test_both_processes_run_confined(board):
 
 def test_what_the_sandbox_forbids_is_refused(board):
     """T20: a copy of the unit runs a probe in the daemon's place."""
-    shutil.copy(Path(__file__).with_name("probe.py"), board.root / "opt/probe.py")
-    unit = (board.root / UNIT.lstrip("/")).read_text()
-    unit = re.sub(r"^ExecStartPre=.*\n", "", unit, flags=re.MULTILINE)
-    unit = re.sub(r"^ExecStart=.*$", "ExecStart=/usr/bin/python3 -I /opt/probe.py", unit, flags=re.MULTILINE)
-    unit = unit.replace("Type=notify", "Type=oneshot").replace("Restart=always", "Restart=no")
-    board.write("/run/systemd/system/govterm-probe.service", unit)
-    board.run("systemctl", "daemon-reload")
     (board.root / "tmp/left-by-somebody").touch()
-    board.run("systemctl", "start", "govterm-probe.service")
-    answer = json.loads(board.hear("{", "", unit="govterm-probe.service"))
+    answer = in_place_of_the_daemon(board, "probe")
     assert set(answer["allowed"].values()) == {"done"}, answer["allowed"]
     refused = answer["forbidden"]
     assert "done" not in refused.values(), refused
@@ -157,6 +187,30 @@ def test_what_the_sandbox_forbids_is_refused(board):
     assert answer["umask"] == "0o77"
     assert answer["/tmp"] == ["probe"]
     assert answer["writable"] == ["/var/lib/govterm", "/tmp"]
+
+
+def test_it_speaks_to_the_broker_alone(board):
+    """T20, H8: what the guard in the code cannot see either, of a native library; a probe without it stands for one."""
+    for address in ("192.0.2.1", "192.0.2.2"):
+        board.give_address(address)
+    board.write("/opt/listener.py", LISTENER)
+    board.run("systemd-run", "--unit=listener", "/usr/bin/python3", "-u", "/opt/listener.py")
+    board.hear("listens", "", unit="listener.service")
+    assert in_place_of_the_daemon(board, "egress_probe") == {
+        "connect to the broker": "done",
+        "connect elsewhere": "no answer",
+        "connect to this machine": "no answer",
+        "send elsewhere": "EPERM",
+        "send to this machine by IPv6": "EPERM",
+        "ask a resolver": "EPERM",
+    }
+    free = json.loads(board.run("/usr/bin/python3", "-I", "/opt/egress_probe.py"))
+    assert set(free.values()) == {"done"}, "only the unit refuses"
+    came = board.journal("--unit=listener.service").split()
+    assert (came.count("192.0.2.2"), came.count("127.0.0.1")) == (1, 1), "nothing of the unit's arrived"
+    guarded = board.run("/opt/govterm/bin/python", "-c", GUARDED)
+    assert guarded.splitlines()[-1] == "connected PermissionError", "the code's guard alone, outside the unit"
+    board.run("systemctl", "stop", "listener.service")
 
 
 def test_keys_reach_the_daemon_alone(board):

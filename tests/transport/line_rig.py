@@ -1,19 +1,30 @@
 """A broker, a platform and a record log in memory, for tests of the channel; every fault is a switch."""
 
 import asyncio
+import functools
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from transport import sm2, wire
-from transport.channel import Channel, ChannelKeys
+import pytest
+
+from sim import virtual_time
+from transport import envelope, sm2, wire
+from transport.channel import Channel, LineState
 from transport.config import Platform
 from transport.errors import TransportError
+from transport.gate import Urgency
 from transport.grants import ReceivedRequest, build_grant, build_refusal
+from transport.keys import IdentityKey
+from transport.line_keys import ChannelKeys
+from transport.parts import PART_BYTES, Incoming, Outgoing
 from transport.payload import Payload, Record
+from transport.ring import KeyRing
 from transport.uplink import Message, UplinkLost
 
 TERMINAL = "GT-0001"
+KEY = bytes(range(16))
 START = 1_800_000_000.0
 IDENTITY = sm2.generate()
 SIGNING = sm2.generate()
@@ -30,7 +41,7 @@ SETTINGS = Platform(
     seal_key_file="seal",
     connect_seconds=5.0,
 )
-KEYS = ChannelKeys(IDENTITY, SIGNING.public)
+KEYS = ChannelKeys(IdentityKey(IDENTITY), SIGNING.public)
 REQUEST = Payload("certificate.request", 1, personal=True, body="张三丰 110101199003071234".encode())
 
 
@@ -41,6 +52,8 @@ class FakeConnection:
         self._uplink = uplink
         self._inbox: asyncio.Queue[Message | None] = asyncio.Queue()
         self._lost = False
+        self._on_the_way: dict[str, deque[Message]] = {"up": deque(), "down": deque()}
+        self.valid = uplink.valid
 
     async def publish(self, message: Message, *, retain: bool = False) -> None:
         await asyncio.sleep(0)
@@ -49,7 +62,25 @@ class FakeConnection:
         if self._lost:
             raise UplinkLost("the connection is gone")
         self._uplink.published.append((message, retain))
-        self._uplink.platform.take(message, self.deliver)
+        if not self._uplink.loses(message):
+            self._travel("up", message, lambda one: self._uplink.platform.take(one, self.say))
+        await asyncio.sleep(self._uplink.acknowledge_seconds)
+
+    def say(self, message: Message) -> None:
+        """Bring what the platform says to the terminal."""
+        if not self._uplink.loses(message):
+            self._travel("down", message, self.deliver)
+
+    def _travel(self, direction: str, message: Message, arrive: Callable[[Message], None]) -> None:
+        """Let a message arrive after the latency, never before an earlier one."""
+        if not self._uplink.latency_seconds:
+            arrive(message)
+            return
+        way = self._on_the_way[direction]
+        way.append(message)
+        asyncio.get_running_loop().call_later(
+            self._uplink.latency_seconds, lambda: None if self._lost else arrive(way.popleft())
+        )
 
     async def receive(self) -> Message:
         message = await self._inbox.get()
@@ -59,7 +90,7 @@ class FakeConnection:
         return message
 
     def deliver(self, message: Message) -> None:
-        if not self._lost and message.topic in self.subscriptions:
+        if not self._lost and any(message.topic.startswith(place.rstrip("#")) for place in self.subscriptions):
             self._inbox.put_nowait(message)
 
     def lose(self) -> None:
@@ -75,6 +106,10 @@ class FakeUplink:
         self.open = 0
         self.down = False
         self.hangs = False
+        self.latency_seconds = 0.0
+        self.acknowledge_seconds = 0.0
+        self.loses: Callable[[Message], bool] = lambda _message: False
+        self.valid: tuple[float, float] | None = None
 
     @asynccontextmanager
     async def connect(self, subscriptions: Sequence[str], will: Message) -> AsyncIterator[FakeConnection]:
@@ -100,49 +135,130 @@ class FakePlatform:
     """Answers by the same wire format; a switch turns each duty into a fault."""
 
     grants: str = "granted"  # or silent, refused, forged, stale_first, garbage_first
+    grant_after_seconds: float = 0.0
     key_seconds: int = 86_400
+    clock: Callable[[], float] = lambda: START + asyncio.get_running_loop().time()
     receipts: bool = True
     has_keys: bool = False
     receipt_ahead: int = 0
     answer: Callable[[wire.Call], list[tuple[float, bytes]]] = lambda call: [(0.0, b"answer to " + call.body)]
+    settlement: bytes | None = b"void"
+    requests: int = 0
+    heard: list[str] = field(default_factory=list)
     calls: list[wire.Call] = field(default_factory=list)
-    records: list[wire.RecordMessage] = field(default_factory=list)
+    settled: list[bytes] = field(default_factory=list)
+    parts: list[wire.Part] = field(default_factory=list)
+    loses_parts: int = 0
+    ordered: int = 0
+    taken: list[dict[str, int]] = field(default_factory=list)
+    records: list[tuple[str, wire.RecordMessage]] = field(default_factory=list)
     presence: list[wire.Presence] = field(default_factory=list)
-    secrets: list[bytes] = field(default_factory=list)
     down_raw: list[Message] = field(default_factory=list)
+    rings: list[KeyRing] = field(default_factory=list)
+    heard_under: list[bytes] = field(default_factory=list)
+    complaints: Counter[str] = field(default_factory=Counter)
+    incoming: dict[bytes, Incoming] = field(default_factory=dict)
+    outgoing: dict[bytes, Outgoing] = field(default_factory=dict)
 
     def take(self, message: Message, send: Callable[[Message], None]) -> None:
-        match message.topic.removeprefix(wire.topic(TERMINAL, "up", "")):
-            case "call" | "record" if not self.has_keys:
-                pass
+        stream = message.topic.removeprefix(wire.topic(TERMINAL, "up", ""))
+        match stream:
             case "presence":
                 self.presence.append(wire.decode(message.body, wire.Presence))
             case "grant":
-                self._grant(message.body, send)
+                asyncio.get_running_loop().call_later(self.grant_after_seconds, self._grant, message.body, send)
+            case _ if self.has_keys:
+                try:
+                    plaintext = self.ring.open(stream, message.body)
+                except TransportError as error:
+                    self.complaints[error.code] += 1
+                    return
+                self.heard_under.append(envelope.read(message.body).key_id)
+                self.heard.append(stream)
+                self._hear(stream, plaintext, send)
+
+    def _hear(self, stream: str, plaintext: bytes, send: Callable[[Message], None]) -> None:
+        match stream:
             case "call":
-                call = wire.decode(self._opener.open("call", message.body), wire.Call)
-                self.calls.append(call)
-                for after, body in self.answer(call):
-                    answer = wire.Answer(call.key, "certificate.issue", 1, body)
-                    asyncio.get_running_loop().call_later(after, self.say, send, "answer", answer)
+                self._call(wire.decode(plaintext, wire.Call), send)
+            case "part":
+                part = wire.decode(plaintext, wire.Part)
+                self.parts.append(part)
+                if self.loses_parts:
+                    self.loses_parts -= 1
+                    return
+                incoming = self.incoming.setdefault(part.key, Incoming(part))
+                try:
+                    whole = incoming.add(part)
+                except TransportError as error:
+                    self.complaints[error.code] += 1
+                    del self.incoming[part.key]
+                    return
+                self.say(send, "part_receipt", incoming.receipt)
+                if whole is not None:
+                    self._call(wire.decode(whole, wire.Call), send)
+            case "part_receipt":
+                receipt = wire.decode(plaintext, wire.PartReceipt)
+                if (outgoing := self.outgoing.get(receipt.key)) and outgoing.receive(receipt):
+                    self._say_parts(outgoing, send)
+            case "taken":
+                self.taken.append(wire.decode(plaintext, wire.Taken).streams)
             case "record":
-                record = wire.decode(self._opener.open("record", message.body), wire.RecordMessage)
-                self.records.append(record)
+                records = wire.decode(plaintext, wire.Records)
+                self.heard[-1] = records.stream
+                self.records += [(records.stream, record) for record in records.records]
                 if self.receipts:
-                    receipt = wire.Receipt(record.stream, record.sequence + self.receipt_ahead)
-                    self.say(send, "receipt", receipt)
+                    last = records.records[-1].sequence + self.receipt_ahead
+                    self.say(send, "receipt", wire.Receipt(records.stream, last))
+
+    def _call(self, call: wire.Call, send: Callable[[Message], None]) -> None:
+        if call.schema == "call.settle":
+            self.settled.append(call.body)
+            if self.settlement is not None:
+                self.say(send, "answer", wire.Answer(call.key, "call.settled", 1, self.settlement))
+            return
+        self.calls.append(call)
+        for after, body in self.answer(call):
+            answer = wire.Answer(call.key, "certificate.issue", 1, body)
+            asyncio.get_running_loop().call_later(after, self._answer, answer, send)
+
+    def _answer(self, answer: wire.Answer, send: Callable[[Message], None]) -> None:
+        whole = wire.encode(answer)
+        if len(whole) <= PART_BYTES:
+            self.say(send, "answer", answer)
+            return
+        outgoing = self.outgoing.setdefault(answer.key, Outgoing(answer.key, whole))
+        outgoing.again()
+        self._say_parts(outgoing, send)
+
+    def _say_parts(self, outgoing: Outgoing, send: Callable[[Message], None]) -> None:
+        for part in outgoing.due():
+            self.say(send, "part", part)
+
+    @property
+    def ring(self) -> KeyRing:
+        return self.rings[-1]
 
     def say(self, send: Callable[[Message], None], stream: str, content) -> None:
-        self.say_raw(send, stream, self._sealer.seal(stream, wire.encode(content)))
+        self.say_raw(send, stream, self.ring.seal(stream, wire.encode(content)))
 
     def say_raw(self, send: Callable[[Message], None], stream: str, body: bytes) -> None:
         message = Message(wire.topic(TERMINAL, "down", stream), body)
         self.down_raw.append(message)
         send(message)
 
+    def order(
+        self, schema: str, send: Callable[[Message], None], *, sequence: int = 0, expires_in: float = 60.0
+    ) -> None:
+        """Send a command, the next one of its stream unless `sequence` says otherwise."""
+        self.ordered = sequence or self.ordered + 1
+        expires = int(self.clock() + expires_in)
+        self.say(send, "command", wire.Command("command-1", self.ordered, expires, schema, 1, b"\x80"))
+
     def _grant(self, body: bytes, send: Callable[[Message], None]) -> None:
         received = ReceivedRequest.read(body)
-        received.verify(TERMINAL, IDENTITY.public, START, tolerance_seconds=1e9)
+        received.verify(TERMINAL, IDENTITY.public)
+        self.requests += 1
         if self.grants == "silent":
             return
         if self.grants == "refused":
@@ -150,16 +266,34 @@ class FakePlatform:
             self.say_raw(send, "grant", refusal)
             return
         signing = STRANGER if self.grants == "forged" else SIGNING
-        grant, keys = build_grant(received.request, signing, int(START) + self.key_seconds)
-        self.secrets += [bytes(keys.up), bytes(keys.down)]
-        self._sealer, self._opener = keys.platform_ends()
+        granted = build_grant(received.request, signing, unix_time=self.clock(), life_seconds=self.key_seconds)
+        if not self.has_keys:
+            self.rings.append(KeyRing())
+        self.ring.offer(granted.ends)
         self.has_keys = True
         if self.grants == "stale_first":
             self.say_raw(send, "grant", build_refusal(bytes(16), SIGNING, "terminal.unknown", retry=False))
         if self.grants == "garbage_first":
             self.say_raw(send, "grant", b"\xc1garbage")
             self.say_raw(send, "answer", b"before any key")
-        self.say_raw(send, "grant", grant)
+        self.say_raw(send, "grant", granted.message)
+
+
+class FakeCommands:
+    """Takes commands as the daemon does, and remembers them."""
+
+    def __init__(self) -> None:
+        self.marks: dict[str, int] = {}
+        self.taken: list[tuple[int, str, bool]] = []
+
+    def high_water(self) -> dict[str, int]:
+        return self.marks
+
+    async def take(self, stream, sequence, command, *, expired):
+        await asyncio.sleep(0)
+        self.marks[stream] = sequence
+        self.taken.append((sequence, command.schema, expired))
+        return {"key.rotation": "rotate_keys", "key.revocation": "revoke_keys"}.get(command.schema)
 
 
 class FakeLog:
@@ -190,21 +324,27 @@ class FakeLog:
 class Rig:
     """A channel with its surroundings and the list of states it told."""
 
-    def __init__(self, *, streams: Sequence[str] = ("supervision",), settings: Platform = SETTINGS) -> None:
+    def __init__(
+        self, *, streams: Sequence[str] = ("supervision",), settings: Platform = SETTINGS, keys: ChannelKeys = KEYS
+    ) -> None:
+        self.clock_off = 0.0
         self.platform = FakePlatform()
         self.uplink = FakeUplink(self.platform)
-        self.log = FakeLog(*streams)
-        self.states: list[tuple[bool, str | None]] = []
+        self.log = FakeLog(*streams, "alarm")
+        self.commands = FakeCommands()
+        self.states: list[LineState] = []
         self.channel = Channel(
             settings,
             self.uplink,
-            KEYS,
+            keys,
             self.log,
-            streams=streams,
+            streams=dict.fromkeys(streams, Urgency.RECORD) | {"alarm": Urgency.ALARM},
+            commands=self.commands,
             boot_id="b7",
             software_version="0.1.0",
-            wall_clock=lambda: START + asyncio.get_running_loop().time(),
-            on_state=lambda connected, code: self.states.append((connected, code)),
+            wall_clock=lambda: START + self.clock_off + asyncio.get_running_loop().time(),
+            on_state=self.states.append,
+            on_dropped=lambda _: None,
         )
 
     @asynccontextmanager
@@ -237,3 +377,34 @@ async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (any condition; costs nothing on virtual time)
             await asyncio.sleep(0.01)
+
+
+def on_virtual_time(test):
+    """Run a coroutine test on the virtual clock; a task left behind fails it."""
+
+    @functools.wraps(test)
+    def run(*args, **kwargs):
+        async def main() -> None:
+            await test(*args, **kwargs)
+            await asyncio.sleep(0)
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            assert not left, f"tasks left: {left}"
+
+        virtual_time.run(main())
+
+    del run.__wrapped__  # pytest must see a plain function
+    return run
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def ask(rig: Rig, key: bytes = KEY, deadline_seconds: float = 5.0) -> Payload:
+    return await rig.channel.call(REQUEST, key=key, deadline_seconds=deadline_seconds)
+
+
+async def ask_in_vain(rig: Rig, key: bytes = KEY, deadline_seconds: float = 5.0) -> TransportError:
+    with pytest.raises(TransportError) as caught:
+        await ask(rig, key, deadline_seconds)
+    return caught.value

@@ -1,94 +1,187 @@
-"""The envelope: golden vector of the document, one flipped bit, replay, other places, limits (T20, I7, S5)."""
+"""The envelope: the document's vectors, each way to meddle with one and its own reason, order, limits (T20, I7, S5)."""
+
+from collections.abc import Callable
 
 import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.transport.test_wire import VECTORS
-from transport import envelope
-from transport.envelope import Opener, Sealer
+from tests.transport.wire_document import CALL, SEALED, TERMINAL, opener, sealer
+from transport import envelope, sm
+from transport.envelope import Opener, Sealer, read
 from transport.errors import TransportError
 
-KEY, KEY_ID = VECTORS["key"], VECTORS["key_id"]
-TERMINAL = "GT-0001"
+KEY, KEY_ID = CALL["key"], CALL["key_id"]
 
 
-def _ends() -> tuple[Sealer, Opener]:
-    return Sealer(bytearray(KEY), KEY_ID, TERMINAL, "up"), _opener()
+def _open(end: Opener, body: bytes, stream: str = "call") -> bytes:
+    return end.open(stream, read(body))
 
 
-def _opener() -> Opener:
-    return Opener(bytearray(KEY), KEY_ID, TERMINAL, "up")
-
-
-def _refused(code: str, opener: Opener, body: bytes, stream: str = "call") -> None:
+def _refused(code: str, end: Opener, body: bytes, stream: str = "call") -> None:
     with pytest.raises(TransportError) as caught:
-        opener.open(stream, body)
+        _open(end, body, stream)
     assert caught.value.code == code
+    assert not caught.value.retry
 
 
-def test_the_documents_envelope_opens():
-    assert _opener().open("call", VECTORS["envelope"]) == VECTORS["plaintext"]
+def _flipped(body: bytes, bit: int) -> bytes:
+    flipped = bytearray(body)
+    flipped[bit // 8] ^= 1 << bit % 8
+    return bytes(flipped)
 
 
-def test_the_documents_envelope_is_what_we_seal(monkeypatch):
-    monkeypatch.setattr(envelope.os, "urandom", lambda count: VECTORS["nonce"][:count])
-    sealer, _ = _ends()
-    assert sealer.seal("call", VECTORS["plaintext"]) == VECTORS["envelope"]
-    assert envelope.additional_data(KEY_ID, TERMINAL, "up", "call") == VECTORS["additional"]
+@pytest.mark.parametrize("message", SEALED, ids=lambda one: one.topic.split("/", 3)[3])
+def test_the_documents_envelopes_open_and_are_what_we_seal(message, monkeypatch):
+    """Another implementation's envelope of each stream and direction, both ways."""
+    plaintext = _open(opener(message.direction), message.payload, message.stream)
+    assert msgpack.unpackb(plaintext) == message.contents
+    nonce = msgpack.unpackb(message.payload)[3]
+    monkeypatch.setattr(envelope.os, "urandom", lambda count: nonce[:count])
+    end = sealer(message.direction)
+    end._messages = int.from_bytes(nonce[4:], "big") - 1
+    assert end.seal(message.stream, plaintext) == message.payload
+
+
+def test_the_documents_envelopes_open_one_after_the_other():
+    ends = {"up": opener("up"), "down": opener("down")}
+    for message in SEALED:
+        _open(ends[message.direction], message.payload, message.stream)
+        _refused("envelope.replayed", ends[message.direction], message.payload, message.stream)
+
+
+def test_the_documents_additional_data_is_ours():
+    assert envelope.additional_data(KEY_ID, TERMINAL, "up", "call") == CALL["additional"]
 
 
 def test_msgpack_reads_the_envelope():
-    sealer, _ = _ends()
-    version, algorithm, key_id, nonce, sealed = msgpack.unpackb(sealer.seal("call", b"text"))
+    version, algorithm, key_id, nonce, sealed = msgpack.unpackb(sealer().seal("call", b"text"))
     assert (version, algorithm, key_id, len(nonce), len(sealed)) == (1, 1, KEY_ID, 12, 4 + 16)
     assert nonce[4:] == (1).to_bytes(8, "big")
 
 
 def test_epochs_come_from_the_system_and_counters_grow():
-    nonces = [msgpack.unpackb(_ends()[0].seal("call", b"x"))[3] for _ in range(20)]
+    nonces = [msgpack.unpackb(sealer().seal("call", b"x"))[3] for _ in range(20)]
     assert len({nonce[:4] for nonce in nonces}) > 15
-    sealer, _ = _ends()
-    counters = [int.from_bytes(msgpack.unpackb(sealer.seal("call", b"x"))[3][4:], "big") for _ in range(5)]
+    end = sealer()
+    streams = ("call", "record", "call", "part", "taken")
+    counters = [int.from_bytes(msgpack.unpackb(end.seal(stream, b"x"))[3][4:], "big") for stream in streams]
     assert counters == [1, 2, 3, 4, 5]
 
 
 @settings(max_examples=100, deadline=None)
 @given(plaintexts=st.lists(st.binary(max_size=300), min_size=1, max_size=5), stream=st.sampled_from(["call", "record"]))
 def test_what_is_sealed_opens_once(plaintexts, stream):
-    sealer, opener = _ends()
+    sending, receiving = sealer(), opener()
     for plaintext in plaintexts:
-        sealed = sealer.seal(stream, plaintext)
+        sealed = sending.seal(stream, plaintext)
         assert len(sealed) - len(plaintext) in range(45, 49)
-        assert opener.open(stream, sealed) == plaintext
-        _refused("envelope.replayed", opener, sealed, stream)
+        assert _open(receiving, sealed, stream) == plaintext
+        _refused("envelope.replayed", receiving, sealed, stream)
+
+
+def _repacked(*changes: tuple[int, object]) -> bytes:
+    fields = msgpack.unpackb(CALL["envelope"])
+    for index, value in changes:
+        fields[index] = value
+    return msgpack.packb(fields)
+
+
+def _sealed_by_hand(nonce: bytes) -> bytes:
+    """An envelope with a right tag and any nonce."""
+    return _repacked((3, nonce), (4, sm.seal(KEY, nonce, b"x", CALL["additional"])))
+
+
+ELSEWHERE: dict[str, tuple[str, Callable[[], Opener], str]] = {
+    "re-addressed to another terminal": ("envelope.forged", lambda: opener(terminal="GT-0002"), "call"),
+    "re-labelled as a record": ("envelope.forged", opener, "record"),
+    "re-labelled as a part": ("envelope.forged", opener, "part"),
+    "turned back down": ("envelope.forged", lambda: opener(bound="down"), "call"),
+    "under the other direction's key": ("envelope.unknown_key", lambda: opener("down"), "call"),
+}
+
+
+@pytest.mark.parametrize(("code", "end", "stream"), ELSEWHERE.values(), ids=ELSEWHERE)
+def test_it_opens_only_at_its_place(code, end, stream):
+    """The tag binds terminal, direction, stream and topic (T20)."""
+    _refused(code, end(), CALL["envelope"], stream)
+
+
+ALTERED = {
+    "another version": ("envelope.unknown_version", _repacked((0, 2))),
+    "another algorithm": ("envelope.unknown_version", _repacked((1, 2))),
+    "another key": ("envelope.unknown_key", _repacked((2, bytes(8)))),
+    "a key id cut short": ("envelope.malformed", _repacked((2, KEY_ID[:7]))),
+    "another counter": ("envelope.forged", _repacked((3, CALL["nonce"][:-1] + b"\x63"))),
+    "another epoch": ("envelope.forged", _repacked((3, bytes(4) + CALL["nonce"][4:]))),
+    "a nonce cut short": ("envelope.malformed", _repacked((3, CALL["nonce"][:-1]))),
+    "a flipped bit of ciphertext": ("envelope.forged", _repacked((4, _flipped(CALL["sealed"], 0)))),
+    "a flipped bit of the tag": ("envelope.forged", _repacked((4, _flipped(CALL["sealed"], 8 * 61)))),
+    "a byte more": ("envelope.forged", _repacked((4, CALL["sealed"] + b"\0"))),
+    "a byte fewer": ("envelope.forged", _repacked((4, CALL["sealed"][:-1]))),
+    "no tag": ("envelope.malformed", _repacked((4, bytes(15)))),
+    "the counter 0": ("envelope.replayed", _sealed_by_hand(CALL["nonce"][:4] + bytes(8))),
+    "a field more": ("envelope.malformed", msgpack.packb([*msgpack.unpackb(CALL["envelope"]), 0])),
+    "bytes after it": ("envelope.malformed", CALL["envelope"] + b"\0"),
+    "nothing": ("envelope.malformed", b""),
+    "too much": ("envelope.too_large", bytes(envelope.MAX_PLAINTEXT_BYTES + 65)),
+}
+
+
+@pytest.mark.parametrize(("code", "body"), ALTERED.values(), ids=ALTERED)
+def test_an_altered_envelope_is_refused_with_its_reason_and_changes_nothing(code, body):
+    end = opener()
+    _refused(code, end, body)
+    assert _open(end, CALL["envelope"]) == CALL["plaintext"]
+
+
+def test_a_replayed_envelope_is_refused_also_on_another_stream():
+    """Seen before, too old to tell, of another epoch under the right key."""
+    sending, end = sealer(), opener()
+    first, *_ = sealed = [sending.seal("call", b"x") for _ in range(envelope.REPLAY_WINDOW + 1)]
+    _open(end, first)
+    _refused("envelope.replayed", end, first)
+    _refused("envelope.replayed", end, first, "record")
+    _open(end, sealed[-1])
+    _refused("envelope.replayed", end, first)
+    other = sealer()
+    for _ in range(envelope.REPLAY_WINDOW + 1):
+        other.seal("call", b"x")
+    _refused("envelope.replayed", end, other.seal("call", b"a counter never seen, but of another epoch"))
+
+
+def test_streams_may_overtake_each_other_but_each_keeps_its_order():
+    sending, end = sealer(), opener()
+    calls = [sending.seal("call", b"call %d" % number) for number in range(3)]
+    alarm = sending.seal("record", b"alarm")
+    assert _open(end, alarm, "record") == b"alarm"
+    assert [_open(end, calls[0]), _open(end, calls[2])] == [b"call 0", b"call 2"]
+    _refused("envelope.reordered", end, calls[1])
+    _refused("envelope.forged", end, calls[1], "record")
+    assert _open(end, sending.seal("call", b"call 3")) == b"call 3"
 
 
 @settings(max_examples=200, deadline=None)
-@given(bit=st.integers(0, 8 * len(VECTORS["envelope"]) - 1))
+@given(bit=st.integers(0, 8 * len(CALL["envelope"]) - 1))
 def test_one_flipped_bit_is_refused(bit):
-    flipped = bytearray(VECTORS["envelope"])
-    flipped[bit // 8] ^= 1 << bit % 8
-    opener = _opener()
+    end = opener()
     with pytest.raises(TransportError) as caught:
-        opener.open("call", bytes(flipped))
+        _open(end, _flipped(CALL["envelope"], bit))
     assert caught.value.code.startswith("envelope.")
-    assert opener.open("call", VECTORS["envelope"]) == VECTORS["plaintext"], "a refused envelope changes nothing"
+    assert _open(end, CALL["envelope"]) == CALL["plaintext"], "a refused envelope changes nothing"
 
 
 @settings(max_examples=60, deadline=None)
-@given(length=st.integers(0, len(VECTORS["envelope"]) - 1))
+@given(length=st.integers(0, len(CALL["envelope"]) - 1))
 def test_a_truncated_envelope_is_refused(length):
-    _refused("envelope.malformed", _opener(), VECTORS["envelope"][:length])
+    _refused("envelope.malformed", opener(), CALL["envelope"][:length])
 
 
 @settings(max_examples=200, deadline=None)
 @given(garbage=st.binary(max_size=300))
 def test_garbage_is_refused(garbage):
-    with pytest.raises(TransportError) as caught:
-        _opener().open("call", garbage)
-    assert caught.value.code.startswith("envelope.")
+    _refused("envelope.malformed", opener(), garbage)
 
 
 @settings(max_examples=100, deadline=None)
@@ -101,79 +194,81 @@ def test_garbage_is_refused(garbage):
 )
 def test_a_well_formed_stranger_is_refused(version, algorithm, key_id, nonce, sealed):
     with pytest.raises(TransportError) as caught:
-        _opener().open("call", msgpack.packb([version, algorithm, key_id, nonce, sealed]))
+        _open(opener(), msgpack.packb([version, algorithm, key_id, nonce, sealed]))
     assert caught.value.code.startswith("envelope.")
 
 
-@pytest.mark.parametrize(("terminal", "direction", "stream"), [("GT-0002", "up", "call"), (TERMINAL, "down", "call")])
-def test_it_opens_only_at_its_place(terminal, direction, stream):
-    _refused("envelope.forged", Opener(bytearray(KEY), KEY_ID, terminal, direction), VECTORS["envelope"], stream)
-    _refused("envelope.forged", _opener(), VECTORS["envelope"], "record")
-
-
-def test_versions_algorithms_and_keys_it_does_not_know():
-    _, _, _, nonce, sealed = msgpack.unpackb(VECTORS["envelope"])
-    for parts, code in (
-        ([2, 1, KEY_ID, nonce, sealed], "envelope.unknown_version"),
-        ([1, 2, KEY_ID, nonce, sealed], "envelope.unknown_version"),
-        ([1, 1, bytes(8), nonce, sealed], "envelope.unknown_key"),
-    ):
-        _refused(code, _opener(), msgpack.packb(parts))
-
-
-def test_another_epoch_or_counter_zero_is_refused():
-    first, opener = _ends()
-    second, _ = _ends()
-    opener.open("call", first.seal("call", b"x"))
-    second.seal("call", b"x")
-    _refused("envelope.replayed", opener, second.seal("call", b"counter 2 of another epoch"))
-    additional = envelope.additional_data(KEY_ID, TERMINAL, "up", "call")
-    sealed = envelope.sm.seal(KEY, bytes(12), b"x", additional)
-    _refused("envelope.replayed", _opener(), msgpack.packb([1, 1, KEY_ID, bytes(12), sealed]))
-
-
 @settings(max_examples=100, deadline=None)
-@given(order=st.permutations(list(range(12))), step=st.sampled_from([1, 60, 256]))
-def test_the_window_opens_each_of_it_once_in_any_order(order, step):
-    """A model: a counter opens unless it was opened before or lies 1,024 or more below the highest."""
-    sealer, opener = _ends()
-    sealed = [sealer.seal("call", b"%d" % number) for number in range(11 * step + 1)][::step]
-    opened: list[int] = []
-    for index in order:
-        counter = 1 + index * step
+@given(
+    sent=st.lists(st.sampled_from(["call", "record", "part"]), min_size=2, max_size=12),
+    step=st.sampled_from([1, 60, 256]),
+    data=st.data(),
+)
+def test_each_opens_once_in_its_streams_order(sent, step, data):
+    """A model: opened before or 1,024 or more back is replayed, before the last of its stream is reordered."""
+    sending, end = sealer(), opener()
+    sealed = []
+    for stream in sent:
+        sealed.append((sending._messages + 1, stream, sending.seal(stream, b"%d" % len(sealed))))
+        for _ in range(step - 1):
+            sending.seal("taken", b"lost")
+    opened: dict[int, str] = {}
+    for index in data.draw(st.permutations(range(len(sent)))):
+        counter, stream, body = sealed[index]
         if opened and max(opened) - counter >= envelope.REPLAY_WINDOW:
-            _refused("envelope.replayed", opener, sealed[index])
+            _refused("envelope.replayed", end, body, stream)
+        elif any(other > counter for other, its in opened.items() if its == stream):
+            _refused("envelope.reordered", end, body, stream)
         else:
-            assert opener.open("call", sealed[index]) == b"%d" % (index * step)
-            opened.append(counter)
-        _refused("envelope.replayed", opener, sealed[index])
+            assert _open(end, body, stream) == b"%d" % index
+            opened[counter] = stream
+            _refused("envelope.replayed", end, body, stream)
 
 
-def test_limits(monkeypatch):
-    sealer, opener = _ends()
-    largest = bytes(envelope.MAX_PLAINTEXT_BYTES)
-    assert opener.open("call", sealer.seal("call", largest)) == largest
-    with pytest.raises(TransportError, match="limit") as caught:
-        sealer.seal("call", largest + b"!")
-    assert caught.value.code == "envelope.too_large"
-    _refused("envelope.too_large", opener, bytes(envelope.MAX_PLAINTEXT_BYTES + 65))
-    monkeypatch.setattr(envelope, "MAX_MESSAGES", 2)
-    sealer.seal("call", b"second")
+def _exhausted(end: Sealer, plaintext: bytes) -> None:
     with pytest.raises(TransportError) as caught:
-        sealer.seal("call", b"third")
+        end.seal("call", plaintext)
     assert (caught.value.code, caught.value.retry) == ("envelope.key_exhausted", True)
-    monkeypatch.undo()
-    monkeypatch.setattr(envelope, "MAX_BYTES", envelope.MAX_PLAINTEXT_BYTES + 10)
-    with pytest.raises(TransportError) as caught:
-        sealer.seal("call", b"eleven byte")
-    assert caught.value.code == "envelope.key_exhausted"
+
+
+def test_the_longest_plaintext():
+    end = sealer()
+    largest = bytes(envelope.MAX_PLAINTEXT_BYTES)
+    assert _open(opener(), end.seal("call", largest)) == largest
+    with pytest.raises(TransportError, match="limit") as caught:
+        end.seal("call", largest + b"!")
+    assert caught.value.code == "envelope.too_large"
+
+
+def test_a_key_seals_so_many_messages_and_says_when_it_is_nearly_used(monkeypatch):
+    monkeypatch.setattr(envelope, "MAX_MESSAGES", 32)
+    end, told = sealer(), []
+    for _ in range(32):
+        end.seal("call", b"x")
+        told.append(end.is_nearly_used)
+    assert told == [False] * 29 + [True] * 3
+    _exhausted(end, b"x")
+
+
+def test_a_key_seals_so_many_bytes_and_says_when_it_is_nearly_used(monkeypatch):
+    monkeypatch.setattr(envelope, "MAX_BYTES", 1_600)
+    end, told = sealer(), []
+    for _ in range(16):
+        end.seal("call", bytes(100))
+        told.append(end.is_nearly_used)
+    assert told == [False] * 14 + [True] * 2
+    _exhausted(end, b"x")
 
 
 def test_a_wiped_key_is_gone():
-    sealer, opener = _ends()
-    sealer.wipe()
+    sending, end = sealer(), opener()
+    held = sending._key, end._key
+    sending.wipe()
     with pytest.raises(TransportError) as caught:
-        sealer.seal("call", b"x")
+        sending.seal("call", b"x")
+    assert (caught.value.code, caught.value.retry) == ("envelope.key_wiped", True)
+    end.wipe()
+    with pytest.raises(TransportError) as caught:
+        _open(end, CALL["envelope"])
     assert caught.value.code == "envelope.key_wiped"
-    opener.wipe()
-    _refused("envelope.key_wiped", opener, VECTORS["envelope"])
+    assert [key._key for key in held] == [b"", b""]

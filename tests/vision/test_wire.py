@@ -48,7 +48,7 @@ REPLIES = [
     wire.CameraChanged(CameraStatus("document", "lost", "camera.missing")),
     wire.Done(3),
     wire.Failed(4, "camera.lost", "gone", "look", retry=True),
-    wire.Pong(0.0, 220.5),
+    wire.Pong(0.0, 220.5, 0),
 ]
 
 

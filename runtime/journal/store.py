@@ -1,0 +1,272 @@
+"""The journal as the runtime sees it: records of several streams, intents, and tables of others' own.
+
+No table has a column for a citizen's data, and only messages whose catalogue entry says `personal=False` are taken.
+A record and the change it tells of are one transaction. It fulfils `transport.payload.RecordLog`.
+"""
+
+import asyncio
+import secrets
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import msgspec
+import structlog
+
+from runtime.journal import records
+from runtime.journal.commit import Commits
+from runtime.journal.errors import JournalError, damaged, disk_full
+from runtime.journal.room import Room, is_full, release
+from runtime.journal.schema import prepare
+from runtime.messages import CATALOGUE, STREAMS, Stream, SupervisionEvent, to_payload
+from runtime.seams import JournalExecutor
+from transport.payload import Payload, Record
+
+log = structlog.get_logger(__name__)
+
+ANSWER_SECONDS = 10.0
+"""What the disk may take for one piece of work; SQLite itself waits 5 s for another program's lock."""
+OPEN_SECONDS = 25.0
+"""What checking the whole file may take when the daemon starts; shorter than the unit's TimeoutStartSec."""
+KEPT = 100_000
+"""Receipted records of a stream, and settled intents, that are kept: over a month of a busy terminal (T16)."""
+AWAITED: tuple[Stream, ...] = ("alarm", "supervision")
+"""The streams whose delivery a stop waits for."""
+
+Outcome = Literal["done", "refused", "unknown"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An effect on the world that was begun: a random key, its kind and the transaction it belongs to."""
+
+    key: str
+    kind: str
+    transaction: str
+    opened_at: float
+
+
+class Journal:
+    """The terminal's durable log, on one SQLite connection behind the executor.
+
+    `streams` names its streams, the most urgent first, once it is open. The names carry the journal's random id, so
+    that a new journal (another disk) never counts in sequences that the platform already has (I6).
+
+    What is written is on the disk when the call returns. A call that is cancelled may or may not have taken place.
+    When the disk is full room is made (`runtime.journal.room`); where that does not help, every call that writes
+    raises JournalError `journal.disk_full`, and `journal.write_failed` for any other trouble with the disk.
+    """
+
+    def __init__(self, executor: JournalExecutor, wall_clock: Callable[[], float]) -> None:
+        self._executor = executor
+        self._wall_clock = wall_clock
+        self._room = Room(wall_clock)
+        self._commits = Commits(executor, self._room)
+        self._appended = asyncio.Event()
+        self._receipt = asyncio.Event()
+        self._on_receipt: dict[str, Callable[[int], None]] = {}
+        self.streams: dict[Stream, str] = {}
+
+    @property
+    def shed(self) -> int:
+        """How many records that waited for the platform a full disk made it drop, in this life."""
+        return self._room.shed
+
+    async def open(self) -> None:
+        """Check the file and create its schema or bring it to this release's (I1).
+
+        Raises JournalError: `journal.newer` for a schema from a later release, `journal.damaged` for a broken file.
+        """
+
+        def work(db: sqlite3.Connection) -> dict[Stream, str]:
+            try:
+                journal_id = prepare(db)
+            except sqlite3.OperationalError as error:
+                if not is_full(db, error):
+                    raise
+                release(db)
+                journal_id = prepare(db)
+            streams: dict[Stream, str] = {stream: f"{stream}-{journal_id}" for stream in STREAMS}
+            self._room.open(db, streams.values())
+            return streams
+
+        self.streams = await self._read(work, seconds=OPEN_SECONDS)
+
+    async def checkpoint(self) -> None:
+        """Move the write-ahead log into the database, before the executor is closed; on a full disk it stays a log."""
+        try:
+            await self._read(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        except JournalError as error:
+            log.warning("journal_not_checkpointed", code=error.code)
+
+    async def append(self, message: msgspec.Struct) -> int:
+        """Append a message without personal data to the stream of its catalogue entry and return its sequence.
+
+        Calls that overlap share a commit and get their sequences in their order.
+        """
+        stream, payload = self._place(message)
+        try:
+            return await self._write(lambda db: records.append(db, stream, payload))
+        finally:
+            self._appended.set()
+
+    async def open_intent(self, kind: str, transaction: str) -> Intent:
+        """Note, before it is done, that an effect of this `kind` is about to be done (rule 2)."""
+        intent = Intent(secrets.token_hex(16), kind, transaction, self._wall_clock())
+        row = (intent.key, kind, transaction, intent.opened_at)
+        await self._write(lambda db: db.execute("INSERT INTO intents VALUES (?, ?, ?, 'open', NULL, ?, NULL)", row))
+        return intent
+
+    async def close_intent(self, intent: Intent, outcome: Outcome, code: str | None, event: SupervisionEvent) -> None:
+        """Note what became of an effect and the event that tells of it, in one transaction."""
+        stream, payload = self._place(event)
+        row = (outcome, code, self._wall_clock(), intent.key)
+
+        def settle(db: sqlite3.Connection) -> int:
+            statement = "UPDATE intents SET state = ?, code = ?, settled_at = ? WHERE key = ? AND state = 'open'"
+            if db.execute(statement, row).rowcount == 1:
+                records.append(db, stream, payload)
+                db.execute(
+                    "DELETE FROM intents WHERE rowid <= (SELECT max(rowid) FROM intents) - ? AND state <> 'open'",
+                    (KEPT,),
+                )
+                return 1
+            return 0
+
+        try:
+            if await self._write(settle) == 0:
+                raise JournalError(
+                    "journal.no_intent", "there is no such open intent", advice="report a software fault"
+                )
+        finally:
+            self._appended.set()
+
+    async def open_intents(self, kind: str) -> list[Intent]:
+        """Return the intents of a kind whose outcome was never noted, oldest first."""
+        statement = (
+            "SELECT key, kind, transaction_id, opened_at FROM intents WHERE kind = ? AND state = 'open' ORDER BY 4"
+        )
+        rows = await self._read(lambda db: db.execute(statement, (kind,)).fetchall())
+        return [Intent(*row) for row in rows]
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what `work` finds in the tables of devices, tickets, alarms and commands."""
+        return await self._read(work)
+
+    async def write(self, work: Callable[[sqlite3.Connection], T], message: msgspec.Struct | None = None) -> T:
+        """Append the message that tells of a change, and make the change, in one transaction.
+
+        `work` changes the tables of devices, tickets, alarms and commands, and nothing else: it may be done twice, of
+        which one is undone. It finds the record of the message at the end of its stream.
+        """
+        place = None if message is None else self._place(message)
+
+        def change(db: sqlite3.Connection) -> T:
+            if place is not None:
+                records.append(db, *place)
+            return work(db)
+
+        try:
+            return await self._write(change)
+        finally:
+            if place is not None:
+                self._appended.set()
+
+    async def unacknowledged(self, stream: str, after: int, limit: int) -> list[Record]:
+        """Return up to `limit` records above both `after` and what the platform has, in order."""
+        statement = "SELECT sequence, schema, version, body FROM records WHERE stream = ? AND sequence > ?"
+
+        def work(db: sqlite3.Connection) -> list[tuple[int, str, int, bytes]]:
+            start = max(after, records.cursor(db, stream))
+            return db.execute(f"{statement} ORDER BY sequence LIMIT ?", (stream, start, limit)).fetchall()
+
+        return [
+            Record(stream, sequence, Payload(schema, version, personal=False, body=body))
+            for sequence, schema, version, body in await self._read(work)
+        ]
+
+    async def acknowledge(self, stream: str, sequence: int) -> None:
+        """Move the stream's cursor forward; never back, and never past the last record.
+
+        Of the receipted records the newest KEPT stay. A power cut may lose the last of these calls; the platform then
+        gets some records once more, and knows them.
+        """
+        if not await self._write(lambda db: records.acknowledge(db, stream, sequence, KEPT), is_urgent=False):
+            log.warning("receipt_ahead_of_journal", stream=stream, sequence=sequence)
+            return
+        self._receipt.set()
+        self._receipt = asyncio.Event()
+        if listener := self._on_receipt.get(stream):
+            listener(sequence)
+
+    def watch(self, stream: Stream, listener: Callable[[int], None]) -> None:
+        """Tell `listener` of each receipt of a stream from now on: its sequence."""
+        self._on_receipt[self.streams[stream]] = listener
+
+    async def changed(self) -> None:
+        """Return when a record was appended since the last call."""
+        await self._appended.wait()
+        self._appended.clear()
+
+    async def waiting(self) -> dict[Stream, int]:
+        """Return how many records of each stream the platform has not receipted."""
+        names = self.streams
+        return await self._read(lambda db: {stream: records.waiting(db, name) for stream, name in names.items()})
+
+    async def delivered(self) -> None:
+        """Return when the platform has every alarm and every supervision event; waits without end while it does not."""
+        while True:
+            receipt = self._receipt  # before the look, or a receipt during it would be missed
+            waiting = await self.waiting()
+            if not any(waiting[stream] for stream in AWAITED):
+                return
+            await receipt.wait()
+
+    def _place(self, message: msgspec.Struct) -> tuple[str, Payload]:
+        """Return the stream that a message goes to, and the message encoded."""
+        entry = CATALOGUE[type(message)]
+        if entry.personal:
+            raise JournalError(
+                "journal.personal", "the journal takes no personal data", advice="report a software fault (T20)"
+            )
+        if entry.stream is None:
+            raise JournalError(
+                "journal.no_stream", f"{entry.schema} belongs to no stream", advice="report a software fault"
+            )
+        return self.streams[entry.stream], to_payload(message)
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T], *, is_urgent: bool = True) -> T:
+        async with _answered(ANSWER_SECONDS):
+            return await self._commits.run(work, is_urgent=is_urgent)
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T], *, seconds: float | None = None) -> T:
+        async with _answered(seconds or ANSWER_SECONDS):
+            return await self._executor.run(work)
+
+
+@asynccontextmanager
+async def _answered(seconds: float) -> AsyncIterator[None]:
+    """Give the disk so long, and turn what SQLite raises into JournalError."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise JournalError(
+            "journal.write_failed", f"no answer within {seconds:g} s", advice="check the disk", retry=True
+        ) from None
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise disk_full() from None
+        raise JournalError(
+            "journal.write_failed",
+            f"SQLite: {getattr(error, 'sqlite_errorname', 'unknown')}",
+            advice="check free space and the state directory",
+            retry=True,
+        ) from None
+    except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:
+            raise
+        raise damaged(getattr(error, "sqlite_errorname", "not a journal")) from None

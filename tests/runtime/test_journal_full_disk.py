@@ -1,0 +1,137 @@
+"""The journal on a disk that is really full: a small tmpfs in a mount namespace of its own (I6, T12, T23)."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+STORY = """
+import asyncio, json, os, sys
+from pathlib import Path
+from structlog.testing import capture_logs
+from runtime.board import ThreadExecutor
+from runtime.journal import Journal, JournalError
+from runtime.journal.room import RESERVE_BYTES
+from runtime.messages import Alarm, TrialHealth, TrialRecord
+from sim.soak.disk import Disk
+from tests.runtime.journal_reader import whole
+
+home = Path(sys.argv[1])
+disk, reserve = Disk(home), home / "journal.reserve"
+told = {}
+
+
+def reserved():
+    return reserve.exists() and reserve.stat().st_blocks * 512 >= RESERVE_BYTES
+
+
+async def until_refused(journal, make):
+    for count in range(100_000):
+        try:
+            await journal.append(make(count))
+        except JournalError as error:
+            return count, error.code
+    raise AssertionError("never full")
+
+
+async def life(story):
+    executor = ThreadExecutor(home / "journal.db")
+    try:
+        journal = Journal(executor, lambda: 0.0)
+        await journal.open()
+        return await story(journal)
+    finally:
+        await executor.close()
+
+
+def alarm(count):
+    return Alarm(f"{count:016}", "pinpad.tampered", "pinpad", 0.0, "boot", rig=False)
+
+
+def health(count):
+    return TrialHealth(str(count), b"", b"x" * 700)
+
+
+def record(count):
+    return TrialRecord(str(count), b"", b"x" * 700)
+
+
+async def fills(journal):
+    assert reserved()
+    sent = [await journal.append(health(count)) for count in range(2_000)]
+    disk.fill()
+    assert reserved(), "nobody else can have the reserve's blocks"
+    taken = 0
+    while journal.shed == 0:
+        await journal.append(record(taken))
+        taken += 1
+    told["until_shed"] = taken
+    assert not reserved()
+    await journal.append(alarm(0))
+    disk.fill()
+    assert await journal.append(alarm(1)) == 2, "also when another program took what the reserve left"
+    assert await journal.append(health(2_000)) == 2_001
+    more, code = await until_refused(journal, record)
+    told.update(after_shed=more, code=code, shed=journal.shed)
+    found = await whole(journal)
+    assert len(found["alarm"]) == 2
+    assert len(found["supervision"]) == taken + more
+    assert len(found["telemetry"]) == 2_001 - journal.shed
+    return taken + more
+
+
+async def starts_on_a_full_disk(journal):
+    told["at_start"] = len((await whole(journal))["supervision"])
+    disk.free()
+    with capture_logs() as lines:
+        await journal.append(record(0))
+    assert [line["event"] for line in lines] == ["disk_has_room"], lines
+    assert reserved()
+    await journal.append(health(0))
+    for stream, name in journal.streams.items():
+        waiting = await journal.unacknowledged(name, 0, 99_999)
+        await journal.acknowledge(name, waiting[-1].sequence)
+    assert set((await journal.waiting()).values()) == {0}
+    await journal.append(alarm(3))
+    await journal.checkpoint()
+
+
+async def starts_on_a_full_disk_after_a_clean_stop(journal):
+    assert not reserved()
+    assert await journal.append(alarm(4)) == 4
+    assert await journal.append(record(0)) == told["taken"] + 2
+    await journal.checkpoint()
+    disk.free()
+    await journal.append(record(1))
+    assert reserved()
+
+
+told["taken"] = asyncio.run(life(fills))
+disk.fill()
+asyncio.run(life(starts_on_a_full_disk))
+assert sorted(path.name for path in home.iterdir()) == ["journal.db", "journal.reserve"]
+disk.fill()
+asyncio.run(life(starts_on_a_full_disk_after_a_clean_stop))
+print(json.dumps(told))
+"""
+
+
+def test_a_full_disk_sheds_telemetry_keeps_the_rest_and_heals(tmp_path):
+    """Telemetry goes, alarms and supervision stay, a refused call is refused clearly, and no gap is unexplained."""
+    home = tmp_path / "state"
+    home.mkdir()
+    mount = f'mount -t tmpfs -o size=16m,mode=0700 test {home} && exec {sys.executable} -c "$STORY" {home}'
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", mount],
+        env=os.environ | {"STORY": STORY, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["code"] == "journal.disk_full"
+    assert told["at_start"] == told["taken"] > 1_000
+    assert told["shed"] >= 1_000, "half of the telemetry at least, before anything was refused"
