@@ -1,4 +1,4 @@
-"""What an eavesdropper hears and an attacker can do, with the real daemon, platform and mosquitto (T20, I7)."""
+"""What an eavesdropper hears and an attacker can do, with the real daemon, platform and mosquitto (S5, T20, I7)."""
 
 import asyncio
 import json
