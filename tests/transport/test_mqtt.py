@@ -93,6 +93,7 @@ async def test_the_whole_line_over_tls(trust, start_broker):
             software_version="0.1.0",
             wall_clock=lambda: START + asyncio.get_running_loop().time(),
             on_state=states.append,
+            on_dropped=lambda _: None,
         )
 
     for _ in range(50):
