@@ -20,8 +20,6 @@ class Faults:
     is_receiptless: bool = False
     is_revoked: bool = False
     key_seconds: int = 24 * 3600
-    catalogue: str | None = None
-    is_receipt_wrong: bool = False
 
     @property
     def verbs(self) -> Verbs:
@@ -37,8 +35,6 @@ class Faults:
             "flip_byte": self.flip_byte,
             "receiptless": self.receiptless,
             "key_life": self.key_life,
-            "spoil_catalogue": self.spoil_catalogue,
-            "wrong_receipt": self.wrong_receipt,
             "mend": self.mend,
         }
 
@@ -86,16 +82,6 @@ class Faults:
             raise ValueError("seconds: 1 to 86400")
         self.key_seconds = seconds
 
-    def spoil_catalogue(self, how: str) -> None:
-        """Issue a catalogue that no terminal may switch to."""
-        if how not in ("signature", "digest", "json", "schema", "device", "older"):
-            raise ValueError("how: signature, digest, json, schema, device or older")
-        self.catalogue = how
-
-    def wrong_receipt(self, *, on: bool = True) -> None:
-        """Answer a filing as if it were another one's."""
-        self.is_receipt_wrong = on
-
     def mend(self) -> None:
         """End all faults."""
         fresh = Faults()
@@ -109,10 +95,6 @@ class Faults:
     def spoil(self, seal: bytes) -> bytes:
         """Return the seal, or another that does not verify."""
         return seal[:-1] + bytes([seal[-1] ^ 1]) if self.is_seal_broken else seal
-
-    def receipt(self, receipt: str) -> str:
-        """Return the receipt number that an answer names."""
-        return "A-0000-0000-0" if self.is_receipt_wrong else receipt
 
     def drops_record(self) -> bool:
         """Whether the next record is receipted without being stored; asking takes one off the count."""
