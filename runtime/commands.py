@@ -92,8 +92,8 @@ class Commands:
     async def _announced(self) -> list[Announcement]:
         def work(db: sqlite3.Connection) -> list[Announcement]:
             rows = db.execute("SELECT schema, version, body FROM announcements ORDER BY sequence").fetchall()
-            payloads = [Payload(schema, version, personal=False, body=body) for schema, version, body in rows]
-            return [cast("Announcement", from_payload(payload, *_ANNOUNCEMENTS)) for payload in payloads]
+            read = [_read(Payload(schema, version, personal=False, body=body)) for schema, version, body in rows]
+            return [announcement for announcement in read if announcement is not None]
 
         return await self._journal.read(work)
 
@@ -105,5 +105,14 @@ _WINDOW = "maintenance.window"
 
 def _windows(db: sqlite3.Connection) -> list[MaintenanceWindow]:
     rows = db.execute("SELECT version, body FROM announcements WHERE schema = ?", (_WINDOW,)).fetchall()
-    payloads = [Payload(_WINDOW, version, personal=False, body=body) for version, body in rows]
-    return [from_payload(payload, MaintenanceWindow) for payload in payloads]
+    read = [_read(Payload(_WINDOW, version, personal=False, body=body)) for version, body in rows]
+    return [window for window in read if isinstance(window, MaintenanceWindow)]
+
+
+def _read(payload: Payload) -> Announcement | None:
+    """Return an announcement as it was journaled; None for one that a later release took (T19)."""
+    try:
+        return cast("Announcement", from_payload(payload, *_ANNOUNCEMENTS))
+    except MessageError as error:
+        log.warning("announcement_unknown", schema=payload.schema, version=payload.version, code=error.code)
+        return None

@@ -303,6 +303,8 @@ class _Daemon:
             self._alarms.sound(code, "line")
 
     def _on_line(self, line: LineState) -> None:
+        if line.code in _MEDDLED:
+            self._alarms.sound(line.code, "line")
         off: dict[str, str | bool] = (
             {} if line.clock_off_seconds is None else {"clock_off_seconds": str(line.clock_off_seconds)}
         )

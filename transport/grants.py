@@ -186,10 +186,12 @@ def is_withdrawn(body: bytes, nonce: bytes, platform: sm2.PublicKey) -> bool:
     try:
         signed = decode(body, _Signed)
         refusal = decode(signed.content, _Refusal)
+        if (refusal.version, refusal.nonce, refusal.code) != (VERSION, nonce, KEYS_LOST):
+            return False
         platform.verify(signed.signature, signed.content)
     except TransportError:
         return False
-    return (refusal.version, refusal.nonce, refusal.code) == (VERSION, nonce, KEYS_LOST)
+    return True
 
 
 def _grant_or_refusal(content: bytes) -> _Grant | _Refusal:

@@ -216,6 +216,8 @@ class _Client(aiomqtt.Client):
                 return
             try:
                 self._client.loop_read()
+                if self._client._in_messages:  # noqa: SLF001 - kept without limit; nobody may publish so to us
+                    raise aiomqtt.MqttError("the broker sends at QoS 2")
             except Exception as error:  # noqa: BLE001  a library's error on foreign data: it has many
                 if not self._disconnected.done():
                     self._disconnected.set_exception(error)

@@ -54,7 +54,7 @@ class Settlements:
                     outcome = await self.settle(key, answer_seconds)
                 except TransportError as error:
                     log.info("call_not_settled_yet", code=error.code)
-                    break
+                    continue
                 del self._owed[key]
                 self.outcomes[outcome] += 1
                 log.info("call_settled", outcome=outcome)

@@ -67,6 +67,7 @@ class Journal:
         self._commits = Commits(executor, self._room)
         self._appended = asyncio.Event()
         self._receipt = asyncio.Event()
+        self._is_deaf = False
         self._on_receipt: dict[str, Callable[[int], None]] = {}
         self.streams: dict[Stream, str] = {}
 
@@ -192,11 +193,19 @@ class Journal:
         """Move the stream's cursor forward; never back, and never past the last record.
 
         Of the receipted records the newest KEPT stay. A power cut may lose the last of these calls; the platform then
-        gets some records once more, and knows them.
+        gets some records once more, and knows them. So a disk that takes nothing does not stop the delivery either.
         """
-        if not await self._write(lambda db: records.acknowledge(db, stream, sequence, KEPT), is_urgent=False):
-            log.warning("receipt_ahead_of_journal", stream=stream, sequence=sequence)
-            return
+        try:
+            if not await self._write(lambda db: records.acknowledge(db, stream, sequence, KEPT), is_urgent=False):
+                log.warning("receipt_ahead_of_journal", stream=stream, sequence=sequence)
+                return
+            self._is_deaf = False
+        except JournalError as error:
+            if error.code not in ("journal.disk_full", "journal.write_failed"):
+                raise
+            if not self._is_deaf:
+                log.error("receipt_not_journaled", code=error.code)
+            self._is_deaf = True
         self._receipt.set()
         self._receipt = asyncio.Event()
         if listener := self._on_receipt.get(stream):

@@ -187,7 +187,8 @@ class Store:
         """Note up to which command the terminal took them."""
         taken = streams.get(self.command_stream(), 0)
         self.database.execute(
-            "INSERT INTO taken VALUES (?1, ?2) ON CONFLICT (terminal) DO UPDATE SET sequence = ?2", (terminal, taken)
+            "INSERT INTO taken VALUES (?1, ?2) ON CONFLICT (terminal) DO UPDATE SET sequence = max(sequence, ?2)",
+            (terminal, taken),
         )
 
     def set_presence(self, terminal: str, *, online: bool, boot_id: str, software: str, at: float) -> None:

@@ -127,3 +127,12 @@ async def test_a_journal_that_cannot_write_takes_nothing(desk, database, monkeyp
     assert (await Desk(database).open()).commands.high_water() == {}
     await desk.take(1, CATALOGUE)
     assert desk.announced == [CATALOGUE]
+
+
+async def test_an_announcement_of_a_later_release_does_not_stop_the_start(desk, database):
+    """A release that is rolled back finds what the later one journaled (T19, I1)."""
+    database.execute("INSERT INTO announcements VALUES ('maintenance.window', 'w2', 9, x'80', 1)")
+    database.commit()
+    await desk.take(1, CATALOGUE)
+    again = await Desk(database).open()
+    assert again.announced == [CATALOGUE]

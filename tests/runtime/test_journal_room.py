@@ -253,3 +253,21 @@ def test_however_often_the_disk_fills_no_gap_is_unexplained(acts: list[Act]) -> 
             assert len(found["telemetry"]) + received + journal.shed == sent
 
     asyncio.run(main())
+
+
+async def test_a_receipt_that_cannot_be_written_stops_nothing(journal, database):
+    """A lost one only means a repeat: the line must not fall for it, or no alarm would ever leave (T23)."""
+    for number in range(3):
+        await journal.append(event(str(number)))
+    heard: list[int] = []
+    journal.watch("supervision", heard.append)
+    stream = journal.streams["supervision"]
+    database.failures = 50
+    with capture_logs() as logs:
+        await journal.acknowledge(stream, 1)
+        await journal.acknowledge(stream, 2)
+    assert [line["event"] for line in logs if line["event"] == "receipt_not_journaled"] == ["receipt_not_journaled"]
+    assert heard == [1, 2]
+    database.failures = 0
+    await journal.acknowledge(stream, 2)
+    assert [record.sequence for record in await journal.unacknowledged(stream, 0, 9)] == [3]
