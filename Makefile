@@ -48,7 +48,7 @@ lint: setup
 	$(BIN)/lint-imports
 
 unit: setup system-packages
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
 slow: setup
 	@$(BIN)/python tests/system_packages.py slow

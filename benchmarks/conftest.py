@@ -1,11 +1,14 @@
 """Collects each benchmark's figures and prints them as one table at the end."""
 
+import os
 import platform
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as in the product
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime would open connections of its own, in any test
+
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_collections() -> None:

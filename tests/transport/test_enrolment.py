@@ -143,7 +143,9 @@ def test_a_certificate_that_is_none_is_refused_although_its_fingerprint_is_named
     assert refused(lambda: verify(body, sm.sm3(b"none"))).code == "enroll.bad_certificate"
 
 
-@pytest.mark.parametrize("key", [b"", SEAL.public.to_der()[:-1], SEAL.public.to_der()[:-1] + b"\0"])
+@pytest.mark.parametrize(
+    "key", [b"", SEAL.public.to_der()[:-1], SEAL.public.to_der()[:-1] + b"\0"], ids=["none", "short", "changed"]
+)
 def test_a_seal_key_that_is_none_is_refused(key):
     assert refused_answer(seal_key=key) == "sm2.bad_key"
 
