@@ -30,6 +30,13 @@ async def terminal_on_rig(directory: Path) -> AsyncIterator[tuple[Rig, Terminal,
         yield rig, terminal, process.pid
 
 
+async def consenting(terminal: Terminal) -> str:
+    """Return a session whose citizen has consented to the face check."""
+    session: str = (await terminal.call("session.open"))["session"]
+    await terminal.call("session.consent", session=session, agreed=True, version="1")
+    return session
+
+
 def resident_mebibytes(pid: int) -> float:
     """Return a process's resident memory."""
     status = Path(f"/proc/{pid}/status").read_text()

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks.conftest import Figures, within
-from benchmarks.rig import make_files, resident_mebibytes, terminal_on_rig
+from benchmarks.rig import consenting, make_files, resident_mebibytes, terminal_on_rig
 from runtime.cli import ALLOCATOR
 from sim.settings import RigFiles
 
@@ -84,7 +84,7 @@ def test_resident_memory_after_a_citizen(figures: Figures, tmp_path: Path) -> No
         async with terminal_on_rig(tmp_path / "rig") as (rig, terminal, pid):
             await rig.do("camera", "show", person="grace_hopper")
             await rig.do("idcard", "place_card")
-            session = (await terminal.call("session.open"))["session"]
+            session = await consenting(terminal)
             identity = await terminal.call("session.verify_identity", session=session)
             assert identity["outcome"] == "done"
             await terminal.call("session.close", session=session)

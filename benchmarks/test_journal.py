@@ -119,7 +119,7 @@ def test_bytes_written_in_a_day(figures: Figures, directory: Path) -> None:
             for number in range(EVENTS - 1):
                 sequence = await journal.append(event(f"step_{number}"))
                 await journal.acknowledge(supervision, sequence)
-            intent = await journal.open_intent("print", "0123456789abcdef")
+            intent = await journal.open_intent("print", "receipt", "0123456789abcdef")
             await journal.close_intent(intent, "done", None, event("print"))
             await journal.acknowledge(supervision, sequence + 1)
             if citizen < HEALTH_RECORDS:

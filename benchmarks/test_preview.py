@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from benchmarks.conftest import Figures, percentile, within
-from benchmarks.rig import children, make_files, resident_mebibytes
+from benchmarks.rig import children, consenting, make_files, resident_mebibytes
 from runtime.cli import ALLOCATOR
 from sim.assets import prepare
 from sim.camera import FRAMES_PER_SECOND as CAMERA_FRAMES_PER_SECOND
@@ -191,14 +191,14 @@ def memory_of(pid: int) -> tuple[float, float | None]:
 async def serve_for_a_minute(rig: Rig, terminal: Terminal, vision: int, measured: Measured) -> None:
     """Go through the phases: a first check to warm up, nothing, a preview, checks with it and without by turns."""
     await rig.do("camera", "show", person="grace_hopper")
-    session = (await terminal.call("session.open"))["session"]
+    session = await consenting(terminal)
     await check(rig, terminal, session)
     await terminal.call("session.close", session=session)
     measured.memory["at rest, before"] = memory_of(vision)
     with measured.quiet.lasting():
         await asyncio.sleep(QUIET_SECONDS)
 
-    session = (await terminal.call("session.open"))["session"]
+    session = await consenting(terminal)
     async with previewed(terminal, session, measured.shown):
         with measured.preview.lasting():
             await asyncio.sleep(QUIET_SECONDS)

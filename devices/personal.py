@@ -16,14 +16,16 @@ class Kind(StrEnum):
     CARD_NUMBER = "card number"
     ADDRESS = "address"
     DATE = "date"
+    TELEPHONE = "telephone"
+    TEXT = "text"
 
 
 def mask(text: str, kind: Kind) -> str:
     """Mask `text` as T22 asks: never more than 5 characters shown, never more than half.
 
     Identifiers and card numbers of 10 characters or more show the first 3 and last 2 (PCI DSS 3.4.1 would allow a card
-    number more), of 8 or 9 the first 3 and the last, so that half stays hidden; names the first character; dates and
-    addresses only stars (at most 8).
+    number more), of 8 or 9 the first 3 and the last, so that half stays hidden; names the first character; telephone
+    numbers of 8 characters or more the last 4; dates, addresses and free text only stars (at most 8).
     """
     if kind is Kind.NAME and len(text) >= 2:
         return text[0] + "*" * (len(text) - 1)
@@ -32,6 +34,8 @@ def mask(text: str, kind: Kind) -> str:
         return text[:3] + "*" * (len(text) - 5) + text[-2:]
     if number and len(text) >= 8:
         return text[:3] + "*" * (len(text) - 4) + text[-1]
+    if kind is Kind.TELEPHONE and len(text) >= 8:
+        return "*" * (len(text) - 4) + text[-4:]
     return "*" * min(len(text), 8)
 
 

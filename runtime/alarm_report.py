@@ -13,6 +13,7 @@ _KNOWN: dict[str, str] = {
     "egress.connect": "终端程序试图连接未授权的网络地址。",
     "egress.lookup": "终端程序试图查询未授权的域名。",
     "egress.bind": "终端程序试图开放网络监听端口。",
+    "hardware.mismatch": "终端程序在非登记的主机上启动，存储卡或硬盘可能被移动或复制。",
     "audit.chain_broken": "审计日志的校验链不连续，日志可能被改动。",
     "swapped": "该设备的身份标识与此前登记的不一致，可能已被更换。",
     "wrong_device": "该设备的身份标识与配置的不一致，可能已被更换。",
@@ -22,6 +23,7 @@ _KNOWN: dict[str, str] = {
 _DONE: dict[str, str] = {
     "pinpad": "终端已停用密码键盘，不再接受密码输入。",
     "egress": "终端已拒绝该次网络操作。",
+    "hardware": "终端程序已拒绝启动，未连接平台。",
     "swapped": "终端已停用该设备。",
     "wrong_device": "终端已停用该设备。",
 }

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeVar
 
@@ -100,7 +101,7 @@ def assemble(settings: Settings, egress: Egress) -> Seams:
         rig=settings.rig,
         on_egress=lambda: egress.note("connect", operation="vision", caller="vision"),
     )
-    return Seams(
+    seams = Seams(
         open_link=partial(open_link, look_up=egress.look_up),
         hotplug=UdevHotplug(),
         uplink=MqttUplink(
@@ -123,3 +124,12 @@ def assemble(settings: Settings, egress: Egress) -> Seams:
         wall_clock=_wall_clock(settings),
         jitter=random.Random(),  # noqa: S311 - back-off only, never a key
     )
+    return _watched(settings, seams)
+
+
+def _watched(settings: Settings, seams: Seams) -> Seams:
+    """Return the seams; a rig's, where GOVTERM_RIG_CRASH_FILE is set, may kill this process at a point of its work."""
+    if not settings.rig or "GOVTERM_RIG_CRASH_FILE" not in os.environ:
+        return seams
+    watch: Callable[[Seams], Seams] = next(iter(entry_points(group="govterm.rig", name="seams"))).load()
+    return watch(seams)

@@ -133,7 +133,7 @@ def call(
 def units(
     output: Annotated[Path, typer.Option(help="Root directory to write below; `/` installs.", metavar="DIR")],
     config: Annotated[
-        Path | None, typer.Option(help="Configuration whose addresses the daemon may reach, and no others.")
+        Path | None, typer.Option(help="Configuration whose addresses the daemon may reach; without it, none.")
     ] = None,
 ) -> None:
     """Write the systemd units, udev, sysusers, tmpfiles and polkit files for this virtual environment."""
@@ -145,7 +145,10 @@ def units(
         for path in render(output, allowed=None if config is None else endpoints(load(config))):
             typer.echo(path)
         if config is None:
-            typer.echo("Warning: without --config the kernel lets the daemon reach any address (T20)", err=True)
+            typer.echo(
+                "Warning: without --config the kernel lets the daemon reach nobody: platform offline (T20)",
+                err=True,
+            )
         if (interpreter := hidden_interpreter()) is not None:
             warning = (
                 "which the unit hides from the daemon (ProtectHome=): make it with a Python outside /home and /root"

@@ -1,5 +1,6 @@
 """Takes the platform's commands: each once, in order, its effect and its place in one transaction (T17, T20, H5)."""
 
+import asyncio
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -16,6 +17,9 @@ from runtime.messages import (
     MessageError,
     from_payload,
 )
+from runtime.messages.payment import PaymentResult
+from runtime.messages.sharing import SharingChanged
+from runtime.services.payment_book import note_end
 from runtime.services.steps import Origin, event
 from transport.commands import LineOrder
 from transport.payload import Payload
@@ -23,71 +27,127 @@ from transport.payload import Payload
 log = structlog.get_logger(__name__)
 
 EXPIRED = "command.expired"
+MOST_STREAMS = 16
+"""Streams whose marks are told, those used last: the wire names no more. A platform has one, and another one when its
+database is new."""
+LOOK_SECONDS = 60.0
+"""A maintenance that is over is announced no longer than this."""
 
 Announcement = CatalogueAnnouncement | MaintenanceWindow
-_Command = KeyRotation | KeyRevocation | Announcement
+_Command = KeyRotation | KeyRevocation | SharingChanged | PaymentResult | Announcement
+
+
+class _TakenBefore(Exception):
+    """The journal has this command; `mark` is the last one taken of its stream."""
+
+    def __init__(self, mark: int) -> None:
+        super().__init__()
+        self.mark = mark
 
 
 class Commands:
-    """The handler of the channel's commands; keeps what was announced."""
+    """The handler of the channel's commands; keeps what was announced. `run` is one supervised life of its clock."""
 
     def __init__(
         self,
         journal: Journal,
         origin: Origin,
+        platform_time: Callable[[], float | None],
+        *,
         on_announced: Callable[[Sequence[Announcement]], None],
+        on_sharing: Callable[[], None],
+        on_payment: Callable[[str], None],
     ) -> None:
-        """Tell `on_announced` of everything that is announced, at the start and at each change."""
+        """Tell `on_announced` of everything that is announced, at the start and at each change.
+
+        By `platform_time` (UTC seconds, None while it is not known) a maintenance window is over, never by the
+        terminal's own clock.
+        `on_sharing` is called when grants or suspension changed (S4, S7); that is not kept: each start asks anew.
+        `on_payment` is called with an order that has ended (T10), which stays noted until it is known here how.
+        """
         self._journal = journal
         self._origin = origin
+        self._platform_time = platform_time
         self._on_announced = on_announced
+        self._on_sharing = on_sharing
+        self._on_payment = on_payment
         self._marks: dict[str, int] = {}
+        self._told: list[Announcement] = []
 
     async def open(self) -> None:
         """Read what was taken and announced before; raise JournalError."""
-        self._marks = await self._journal.read(
-            lambda db: dict(db.execute("SELECT stream, sequence FROM commands ORDER BY rowid DESC LIMIT 16").fetchall())
-        )
-        self._on_announced(await self._announced())
+        statement = "SELECT stream, sequence FROM commands ORDER BY rowid DESC LIMIT ?"
+        rows = await self._journal.read(lambda db: db.execute(statement, (MOST_STREAMS,)).fetchall())
+        self._marks = dict(reversed(rows))
+        await self._tell()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Take back what is over, until cancelled; raise JournalError."""
+        ready()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            now = self._platform_time()
+            if any(_is_over(one, now) for one in self._told):
+                await self._tell()
 
     def high_water(self) -> dict[str, int]:
-        """Return the sequence of the last command taken of each stream."""
-        return self._marks
+        """Return the sequence of the last command taken of each of the MOST_STREAMS streams that were used last."""
+        return dict(self._marks)
 
     async def take(self, stream: str, sequence: int, command: Payload, *, expired: bool) -> LineOrder | None:
-        """Take one command and tell the platform what became of it (T12); raise JournalError, then it comes again."""
-        code: str | None = None
-        content: _Command | None = None
-        try:
-            content = cast("_Command", from_payload(command, KeyRotation, KeyRevocation, *_ANNOUNCEMENTS))
-        except MessageError as error:
-            code = error.code
-        if expired:
-            code, content = EXPIRED, None
+        """Take one command and tell the platform what became of it (T12); raise JournalError, then it comes again.
+
+        One that the journal has, though its line broke before that was known, is not taken again; what it orders is.
+        """
+        content, code = (None, EXPIRED) if expired else _decoded(command)
+
+        now = self._platform_time()
 
         def work(db: sqlite3.Connection) -> None:
-            db.execute(
-                "INSERT INTO commands VALUES (?1, ?2) ON CONFLICT (stream) DO UPDATE SET sequence = ?2",
-                (stream, sequence),
-            )
+            mark = db.execute("SELECT sequence FROM commands WHERE stream = ?", (stream,)).fetchone()
+            if mark is not None and mark[0] >= sequence:
+                raise _TakenBefore(mark[0])
+            db.execute("INSERT OR REPLACE INTO commands VALUES (?, ?)", (stream, sequence))
             if isinstance(content, _ANNOUNCEMENTS):
                 name = content.id if isinstance(content, MaintenanceWindow) else ""
                 row = (command.schema, name, command.version, command.body, sequence)
                 db.execute("INSERT OR REPLACE INTO announcements VALUES (?, ?, ?, ?, ?)", row)
-            now = self._origin.wall_clock()
+            _note(db, content)
             for window in _windows(db):
-                if window.ends_unix < now:
+                if _is_over(window, now):
                     db.execute("DELETE FROM announcements WHERE schema = ? AND id = ?", (_WINDOW, window.id))
 
         outcome: Outcome = "done" if code is None else "refused"
         step = f"command.{command.schema}" if content is not None else "command"
         told = event(self._origin, secrets.token_hex(8), step, outcome=outcome, code=code, seconds=0.0)
-        await self._journal.write(work, told)
-        self._marks[stream] = sequence
+        try:
+            await self._journal.write(work, told)
+        except _TakenBefore as before:
+            self._mark(stream, before.mark)
+            if before.mark > sequence:
+                return None
+        else:
+            self._mark(stream, sequence)
         log.info("command_taken", schema=command.schema if content is not None else None, code=code)
-        if isinstance(content, _ANNOUNCEMENTS):
-            self._on_announced(await self._announced())
+        await self._hand_on(content)
         return _ORDERS.get(type(content))
+
+    async def _hand_on(self, content: _Command | None) -> None:
+        if isinstance(content, _ANNOUNCEMENTS):
+            await self._tell()
+        if isinstance(content, SharingChanged):
+            self._on_sharing()
+        if isinstance(content, PaymentResult):
+            self._on_payment(content.order)
+
+    def _mark(self, stream: str, sequence: int) -> None:
+        marks = {name: mark for name, mark in self._marks.items() if name != stream} | {stream: sequence}
+        self._marks = dict(list(marks.items())[-MOST_STREAMS:])
+
+    async def _tell(self) -> None:
+        announced, now = await self._announced(), self._platform_time()
+        self._told = [one for one in announced if not _is_over(one, now)]
+        self._on_announced(self._told)
 
     async def _announced(self) -> list[Announcement]:
         def work(db: sqlite3.Connection) -> list[Announcement]:
@@ -98,9 +158,27 @@ class Commands:
         return await self._journal.read(work)
 
 
+def _decoded(command: Payload) -> tuple[_Command | None, str | None]:
+    """Return what a command says, or the code of why it cannot be understood."""
+    try:
+        return cast("_Command", from_payload(command, *_KINDS)), None
+    except MessageError as error:
+        return None, error.code
+
+
+def _note(db: sqlite3.Connection, content: _Command | None) -> None:
+    if isinstance(content, PaymentResult):
+        note_end(content.order)(db)
+
+
 _ORDERS: dict[type, LineOrder] = {KeyRotation: "rotate_keys", KeyRevocation: "revoke_keys"}
 _ANNOUNCEMENTS = (CatalogueAnnouncement, MaintenanceWindow)
+_KINDS = (KeyRotation, KeyRevocation, SharingChanged, PaymentResult, *_ANNOUNCEMENTS)
 _WINDOW = "maintenance.window"
+
+
+def _is_over(one: Announcement, now: float | None) -> bool:
+    return isinstance(one, MaintenanceWindow) and now is not None and one.ends_unix < now
 
 
 def _windows(db: sqlite3.Connection) -> list[MaintenanceWindow]:

@@ -20,7 +20,8 @@ _LONGEST_SOCKET_PATH = 107  # sun_path of Linux holds 108 bytes with the closing
 _LARGEST_FILE_BYTES = 1 << 20
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 """A name or IPv4 address, or an IPv6 address: at least two colons."""
-_ONE_ROLE = "a user who is not in ui_users: each user has one role"
+_STAFF = ("operator_users", "tester_users")
+_NO_UI = "a user who is not in ui_users: whoever serves citizens has no other role"
 
 
 class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,6 +35,10 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Annotated[str, Meta(min_length=1)], ...],
         Meta(description="Users (names or numeric ids) who maintain the terminal: role `operator`."),
     ] = ()
+    tester_users: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(description="Users (names or numeric ids) who try the line: role `tester`; they may be operators too."),
+    ] = ()
     socket: Annotated[str, Meta(min_length=1, description="Unix socket of the JSON-RPC API.")] = (
         "/run/govterm/govterm.sock"
     )
@@ -43,6 +48,9 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     line_limit_bytes: Annotated[
         int, Meta(ge=4_096, le=1_048_576, description="Longest line accepted from a client, in bytes.")
     ] = 65_536
+    ui_silence_seconds: Annotated[
+        float, Meta(ge=3, le=300, description="A UI that promised `ui.heartbeat` and is silent for this long is lost.")
+    ] = 15.0
 
 
 class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +62,30 @@ class Session(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     longest_seconds: Annotated[
         float, Meta(ge=30, le=7_200, description="A session ends and is wiped after this long, whatever happens.")
     ] = 1_200.0
+    warn_seconds: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=120,
+            description="How long before such an end its citizen is warned; half of the idle time at most.",
+        ),
+    ] = 20.0
+    clear_seconds: Annotated[
+        float,
+        Meta(ge=1, le=300, description="How long a citizen may take to take cards and paper before they are taken in."),
+    ] = 45.0
+
+
+class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Payments."""
+
+    scan_seconds: Annotated[
+        float,
+        Meta(ge=10, le=600, description="How long a citizen may take to pay a QR order before it is given up."),
+    ] = 120.0
+    reconcile_hour: Annotated[
+        int, Meta(ge=0, le=23, description="From this hour on, in China, the day before is compared with the platform.")
+    ] = 1
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +102,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ups: Ups | None = None
     environment: Environment | None = None
     session: Session = Session()
+    payment: Payment = Payment()
+    districts: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=20)], ...],
+        Meta(max_length=100, description="Districts that a hotline request may name; any when none is listed."),
+    ] = ()
     rig: Annotated[
         bool,
         Meta(description="Load the rig's photo decoder and cameras. Never on a terminal that serves citizens."),
@@ -142,7 +179,7 @@ def secret_file(name: str) -> Path:
 
 
 def open_to_others(path: Path) -> bool:
-    """Whether others than its owner can read a file that holds a private key; raise OSError.
+    """Whether others than its owner can read a file that holds a private key or a password; raise OSError.
 
     systemd may give the daemon its credentials by an access list: what the mode then shows for the group is the list's
     mask, so in $CREDENTIALS_DIRECTORY a group that may read is none.
@@ -155,15 +192,13 @@ def open_to_others(path: Path) -> bool:
 def check_machine(settings: Settings) -> list[Mistake]:
     """Return what the settings name but this machine lacks: users, key files, directories."""
     mistakes: list[Mistake] = []
-    ui_ids = set()
-    for key, users in (("api.ui_users", settings.api.ui_users), ("api.operator_users", settings.api.operator_users)):
-        for user in users:
+    ui_ids = {_user_id(user) for user in settings.api.ui_users}
+    for key in ("ui_users", *_STAFF):
+        for user in getattr(settings.api, key):
             if (user_id := _user_id(user)) is None:
-                mistakes.append(Mistake(key, "a user of this machine", repr(user)))
-            elif key == "api.ui_users":
-                ui_ids.add(user_id)
-            elif user_id in ui_ids:
-                mistakes.append(Mistake(key, _ONE_ROLE, repr(user)))
+                mistakes.append(Mistake(f"api.{key}", "a user of this machine", repr(user)))
+            elif key in _STAFF and user_id in ui_ids:
+                mistakes.append(Mistake(f"api.{key}", _NO_UI, repr(user)))
     mistakes += _file_mistakes(settings)
     for kind, section in settings.devices.items():
         try:
@@ -185,10 +220,12 @@ def _file_mistakes(settings: Settings) -> list[Mistake]:
         mistakes += _closed(f"platform.{key}", secret_file(getattr(platform, key)))
     if platform.password_file is not None:
         mistakes += _readable("platform.password_file", secret_file(platform.password_file))
+        mistakes += _closed("platform.password_file", secret_file(platform.password_file))
     if settings.vision.photo_library is not None:
         mistakes += _readable("vision.photo_library", Path(settings.vision.photo_library))
     if settings.ups is not None and settings.ups.password_file is not None:
         mistakes += _readable("ups.password_file", secret_file(settings.ups.password_file))
+        mistakes += _closed("ups.password_file", secret_file(settings.ups.password_file))
     return mistakes
 
 
@@ -246,8 +283,9 @@ def _across(right: Mapping[str, Any], *, rig: bool) -> list[Mistake]:
         mistakes.append(Mistake("vision.document_camera", "another camera than vision.camera", address))
     mistakes += _device_mistakes(right)
     mistakes += [
-        Mistake("api.operator_users", _ONE_ROLE, repr(user))
-        for user in right.get("api.operator_users", ())
+        Mistake(f"api.{key}", _NO_UI, repr(user))
+        for key in _STAFF
+        for user in right.get(f"api.{key}", ())
         if user in right.get("api.ui_users", ())
     ]
     if (host := right.get("platform.host")) is not None and not _HOST.fullmatch(host):

@@ -52,10 +52,14 @@ class PendingRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     terminal_id: str
     identity: str
     nonce: bytes
+    hardware: str
 
 
 class EnrolmentRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An enrolment in force: no secret. `identity` and `platform` are fingerprints as they are read out."""
+    """An enrolment in force: no secret. `identity` and `platform` are fingerprints as they are read out.
+
+    `hardware` names the machine that was enrolled (runtime/hardware.py).
+    """
 
     terminal_id: str
     host: str
@@ -63,6 +67,7 @@ class EnrolmentRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     identity: str
     platform: str
     accepted_at: str
+    hardware: str
 
 
 def request(directory: Path, output: Path, *, terminal_id: str, hardware: str, software_version: str) -> str:
@@ -84,7 +89,7 @@ def request(directory: Path, output: Path, *, terminal_id: str, hardware: str, s
         for path, content, mode in (
             (directory / IDENTITY, identity.to_der(), 0o400),
             (directory / TLS_KEY, tls_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain), 0o400),
-            (directory / PENDING, msgspec.json.encode(PendingRequest(terminal_id, said, nonce)), 0o400),
+            (directory / PENDING, msgspec.json.encode(PendingRequest(terminal_id, said, nonce, hardware)), 0o400),
             (output, message, 0o644),
         ):
             write_new(path, content, mode)
@@ -124,6 +129,7 @@ def accept(directory: Path, answer: Path, platform_fingerprint: str) -> Enrolled
         pending.identity,
         fingerprint(enrolled.certificate.digest),
         datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        pending.hardware,
     )
     certificate = enrolled.certificate
     contents = (enrolled.ca, enrolled.client_certificate, certificate.der, certificate.key.to_der())
@@ -146,7 +152,8 @@ def platform_section(directory: Path) -> dict[str, str | int]:
         raise _nothing(directory)
     where = Path() if directory == DIRECTORY else directory.absolute()
     files = {key: str(where / name) for key, name in _SECTION.items()}
-    return {"host": found.host, "port": found.port, "terminal_id": found.terminal_id, **files}
+    named = {"terminal_id": found.terminal_id, "hardware": found.hardware}
+    return {"host": found.host, "port": found.port, **named, **files}
 
 
 def is_terminal_id(name: str) -> bool:
@@ -166,7 +173,8 @@ def describe(directory: Path) -> dict[str, str]:
     if (found := _load(directory / ENROLMENT, EnrolmentRecord)) is None:
         if (pending := _load(directory / PENDING, PendingRequest)) is None:
             raise _nothing(directory)
-        return {"terminal": pending.terminal_id, "identity": pending.identity, "state": "waits for the answer"}
+        about = {"terminal": pending.terminal_id, "hardware": pending.hardware, "identity": pending.identity}
+        return about | {"state": "waits for the answer"}
     certificate = SigningCertificate.from_der(_read(directory / CERTIFICATE))
     try:
         tls = x509.load_pem_x509_certificate(_read(directory / TLS_CERTIFICATE))
@@ -174,6 +182,7 @@ def describe(directory: Path) -> dict[str, str]:
         raise _damaged(directory / TLS_CERTIFICATE) from None
     return {
         "terminal": found.terminal_id,
+        "hardware": found.hardware,
         "identity": found.identity,
         "platform": found.platform,
         "signing certificate": f"{certificate.not_before} to {certificate.not_after}",

@@ -38,19 +38,22 @@ def request(
     The request holds no secret. The private keys never leave DIR.
     """
     from runtime import credentials
-    from runtime.hardware import hardware_id
+    from runtime.hardware import hardware_name
 
     if not credentials.is_terminal_id(terminal):
         raise typer.BadParameter("a terminal's name has 4 to 32 letters, digits and hyphens", param_hint="--terminal")
     with _told():
+        machine = hardware_name()
         identity = credentials.request(
             directory,
             output,
             terminal_id=terminal,
-            hardware=hardware_id(),
+            hardware=machine.name,
             software_version=version("govterm"),
         )
-    typer.echo(f"terminal  {terminal}\nidentity  {identity}")
+    typer.echo(f"terminal  {terminal}\nhardware  {machine.name} ({machine.source})\nidentity  {identity}")
+    if machine.source == "machine_id":
+        _say("Warning: this board tells no serial number, so /etc/machine-id names it, and a copied disk has that too.")
     _say(f"Send {output} to the platform and read the identity's fingerprint to its operator, on a line you trust.")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from runtime.journal import Journal, JournalError
-from runtime.messages import TerminalHealth
+from runtime.messages import TerminalHealth, unknown_fields
 from runtime.seams import Usage
 from runtime.services.steps import Origin
 from runtime.state import StateBoard
@@ -53,4 +53,5 @@ class Health:
             waiting={str(stream): count for stream, count in (await self._journal.waiting()).items()},
             resident_bytes=usage.resident_bytes,
             open_descriptors=usage.open_descriptors,
+            unknown_fields=unknown_fields.total(),
         )

@@ -85,11 +85,11 @@ def _serve(config: Path, notifier: Notifier, *, rig: bool) -> int:
 
 
 def writable(settings: Settings) -> list[Path]:
-    """Return every file the daemon may open for writing: journal, audit log and device ports."""
-    journal = settings.journal_file
+    """Return every file the daemon may open for writing: journal and audit log with their reserves, device ports."""
+    journal, audit = settings.journal_file, settings.audit_file
     companions = [journal.with_name(f"{journal.name}{suffix}") for suffix in ("", "-wal", "-shm")]
     ports = [Path(section.port) for section in settings.devices.values() if section.port.startswith("/")]
-    return [*companions, journal.with_suffix(".reserve"), settings.audit_file, *ports]
+    return [*companions, journal.with_suffix(".reserve"), audit, audit.with_suffix(".reserve"), *ports]
 
 
 def _listen(settings: Settings, stack: ExitStack) -> dict[str, socket.socket]:
@@ -116,8 +116,11 @@ async def _daemon(
     )
     try:
         enrolment = load_enrolment(settings, software_version=version("govterm"), boot_id=boot_id())
-        seams = assemble(settings, egress)
-        await run_daemon(settings, seams, enrolment=enrolment, listeners=listeners, notifier=notifier, stop=stop)
+        try:
+            seams = assemble(settings, egress)
+            await run_daemon(settings, seams, enrolment=enrolment, listeners=listeners, notifier=notifier, stop=stop)
+        finally:
+            enrolment.keys.identity.wipe()
     except Exception as error:  # noqa: BLE001 - the process's own boundary: told by code, never by message
         advice = getattr(error, "advice", "report a software fault")
         log.error("daemon_failed", code=error_code(error), error=error_types(error), advice=advice)

@@ -1,13 +1,15 @@
 """One citizen's session: everything personal the daemon holds, and its end (rule 1, T20).
 
-A session belongs to one API connection. It ends by `session.close`, by a time-out, by the loss of that connection or
-by the daemon's stop; its operations are then cancelled, and it is gone only when all is wiped.
+A session belongs to one API connection. It ends by `session.close`, by a time-out that was warned of, by the loss of
+that connection, by tampering, by the plan for a power failure or by the daemon's stop; its operations are then
+cancelled, and it is gone only when all is wiped.
 """
 
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
 
@@ -15,19 +17,20 @@ import msgspec
 import structlog
 
 from devices.idcard.record import CardRecord
-from devices.personal import PersonalBytes
-from runtime.audit import Audit
-from runtime.supervisor import error_code
-from vision.verifier import Verifier
+from devices.personal import Kind, PersonalBytes, PersonalText
+from runtime import texts
+from runtime.services.drafts import Draft
+from runtime.services.payment_held import HeldPayment
+from runtime.services.request_draft import SCANS, RequestDraft
 
 log = structlog.get_logger(__name__)
 
 CANCEL_SECONDS = 5.0
 """What cancelled operations may take to leave their devices safe before the session is wiped under them."""
-VISION_WIPE_SECONDS = 5.0
-"""The verifier wipes or kills its process by itself before this."""
 
-EndReason = Literal["closed", "idle", "too_long", "client_lost", "shutdown"]
+EndReason = Literal["closed", "idle", "too_long", "client_lost", "shutdown", "tamper", "power"]
+Purpose = Literal["face", "fingerprint"]
+"""What a citizen consents to; each by itself (PIPL, article 29)."""
 
 
 class SessionState(StrEnum):
@@ -36,20 +39,25 @@ class SessionState(StrEnum):
     OPEN = "open"
     VERIFIED = "verified"
     ENDING = "ending"
+    CLEARING = "clearing"
+    """All is wiped, but something of the citizen may still lie at a device."""
     CLOSED = "closed"
 
 
 class SessionError(Exception):
     """A call that does not fit the session.
 
-    Codes: `session.busy`, `session.unknown`, `session.not_verified`, `session.ended`.
+    Codes: `session.busy`, `session.not_clear`, `session.unknown`, `session.not_verified`, `session.ended`,
+    `consent.missing`, `assertion.expired`, and why no session is opened now (`session.power`). `text` is for the
+    citizen where it says more than the code's own.
     """
 
-    def __init__(self, code: str, message: str, *, advice: str, retry: bool = False) -> None:
+    def __init__(self, code: str, message: str, *, advice: str, retry: bool = False, text: str | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.retry = retry
         self.advice = advice
+        self.text = text
 
 
 class SessionEnded(msgspec.Struct, frozen=True):
@@ -57,6 +65,16 @@ class SessionEnded(msgspec.Struct, frozen=True):
 
     session: str
     reason: EndReason
+    text: str
+
+
+class SessionWarning(msgspec.Struct, frozen=True):
+    """Notification `session.warning`: the session ends after so many seconds; `session.extend` averts idleness."""
+
+    session: str
+    reason: EndReason
+    seconds: float
+    text: str
 
 
 class Owner(Protocol):
@@ -68,6 +86,14 @@ class Owner(Protocol):
 
     def notify(self, method: str, params: msgspec.Struct) -> None:
         """Send a notification without waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtfulIssue:
+    """A certificate of which nobody knows yet whether the platform issued it: its number, the key of the request."""
+
+    receipt: str
+    key: bytes
 
 
 class Session:
@@ -86,6 +112,21 @@ class Session:
         on_state(self.state)
         self.record: CardRecord | None = None
         self.document: PersonalBytes | None = None
+        self.document_pages = 0
+        self.scans: dict[str, PersonalBytes] = {}
+        self.application: Draft | None = None
+        self.payment: HeldPayment | None = None
+        self.orders: set[str] = set()
+        """The numbers of the citizen's orders, for their slips."""
+        self.request: RequestDraft | None = None
+        self.issues: dict[str, DoubtfulIssue] = {}
+        """By the certificate's name."""
+        self.consents: dict[Purpose, str] = {}
+        """The version of the text that the citizen agreed to, by purpose."""
+        self._whose: PersonalText | None = None
+        self._verifications_lost = 0
+        self._assertion: PersonalBytes | None = None
+        self._assertion_ends_at = 0.0
         self.gone = asyncio.Event()
         self.reason: EndReason | None = None
         self._ending = asyncio.Event()
@@ -97,9 +138,14 @@ class Session:
 
     @asynccontextmanager
     async def operation(self) -> AsyncIterator[None]:
-        """Do one operation at a time; raise SessionError `session.ended` when the session ends meanwhile."""
+        """Do one operation at a time.
+
+        Raises SessionError: `session.ended` when the session ends meanwhile, `session.citizen_changed` when the citizen
+        for whom it was asked is verified no more as its turn comes.
+        """
         if self._ending.is_set():
             raise _ended()
+        lost = self._verifications_lost
         scope = asyncio.timeout(None)
         try:
             async with scope:
@@ -107,6 +153,8 @@ class Session:
                 self._quiet.clear()
                 try:
                     async with self._turn:
+                        if lost != self._verifications_lost:
+                            raise _changed()
                         yield
                 finally:
                     self._scopes.discard(scope)
@@ -122,15 +170,92 @@ class Session:
         """Note that the owner asked something: the session is not idle."""
         self._touched = asyncio.get_running_loop().time()
 
-    def keep(self, record: CardRecord) -> None:
-        """Hold a citizen's card data, wiping what was held before."""
-        self.wipe()
-        self.record = record
+    def consented(self, purpose: Purpose) -> str:
+        """Return the version of the text that was agreed to; raise SessionError `consent.missing`."""
+        if purpose not in self.consents:
+            raise SessionError("consent.missing", f"no consent to {purpose}", advice="call session.consent first")
+        return self.consents[purpose]
 
-    def keep_document(self, pdf: bytes) -> None:
-        """Hold a scanned document's PDF, wiping the one before."""
+    def keep(self, record: CardRecord) -> None:
+        """Hold a citizen's card data, wiping first what was held of another one, or of nobody who is known.
+
+        What another one agreed to is no consent of this one.
+        """
+        whose = self._whose.reveal() if self._whose is not None else None
+        if whose != record.id_number.reveal():
+            self.wipe()
+            if whose is not None:
+                self.consents.clear()
+        self.drop_record()
+        self.record = record
+        if self._whose is None:
+            self._whose = PersonalText(record.id_number.reveal(), Kind.IDENTIFIER)
+
+    def drop_record(self) -> None:
+        """Wipe the card data: nobody is verified; what is held for the citizen stays until another one comes."""
+        self.doubt()
+        if self.record is not None:
+            self.record.wipe()
+            self.record = None
+
+    def keep_document(self, pdf: bytes, pages: int) -> None:
+        """Hold a scanned document's PDF of so many pages, wiping the one before."""
         self.drop_document()
         self.document = PersonalBytes(pdf)
+        self.document_pages = pages
+
+    def keep_scan(self, name: str) -> None:
+        """Hold the scanned document as this scan from now on, wiping the scan of this name before."""
+        if self.document is not None:
+            if name in self.scans:
+                self.scans[name].wipe()
+            self.scans[name] = self.document
+            self.document = None
+
+    def drop_scans(self) -> None:
+        """Wipe every scan that is held."""
+        for scan in self.scans.values():
+            scan.wipe()
+        self.scans.clear()
+
+    def begin_application(self, draft: Draft) -> None:
+        """Hold an application that begins, wiping the one before and its scans."""
+        self.drop_application()
+        self.application = draft
+
+    def drop_application(self) -> None:
+        """Wipe the application and its scans, and let go of its payment."""
+        self.drop_payment()
+        self.drop_scans()
+        if self.application is not None:
+            self.application.wipe()
+            self.application = None
+
+    def hold_payment(self, payment: HeldPayment) -> None:
+        """Hold a payment of the application, letting go of the one before."""
+        self.drop_payment()
+        self.payment = payment
+        self.orders.add(payment.order)
+
+    def drop_payment(self) -> None:
+        """Let go of the payment: what was paid and not used goes back."""
+        if self.payment is not None:
+            self.payment.let_go(self.payment)
+            self.payment = None
+
+    def begin_request(self, draft: RequestDraft) -> None:
+        """Hold a hotline request that begins, wiping what the one before is known by; its scans stay."""
+        if self.request is not None:
+            self.request.wipe()
+        self.request = draft
+
+    def drop_request(self) -> None:
+        """Wipe the hotline request and its scans."""
+        for name in [one for one in self.scans if one.startswith(SCANS)]:
+            self.scans.pop(name).wipe()
+        if self.request is not None:
+            self.request.wipe()
+            self.request = None
 
     def drop_document(self) -> None:
         """Wipe the PDF that is held."""
@@ -139,9 +264,18 @@ class Session:
             self.document = None
 
     def verified(self) -> None:
-        """Note that the person before the camera is the one on the card."""
+        """Note that the person before the terminal is the one on the card."""
         if self.state is SessionState.OPEN:
             self._enter(SessionState.VERIFIED)
+
+    def doubt(self) -> None:
+        """Take the verification back while the citizen is verified anew; what is held is out of reach meanwhile."""
+        if self._assertion is not None:
+            self._assertion.wipe()
+            self._assertion = None
+        if self.state is SessionState.VERIFIED:
+            self._verifications_lost += 1
+            self._enter(SessionState.OPEN)
 
     def citizen(self) -> CardRecord:
         """Return the verified citizen's card data; raise SessionError `session.not_verified`."""
@@ -151,14 +285,35 @@ class Session:
             )
         return self.record
 
+    def keep_assertion(self, assertion: bytes, seconds: float) -> None:
+        """Hold the platform's assertion of the citizen (I4), good for so long."""
+        self._assertion = PersonalBytes(assertion)
+        self._assertion_ends_at = asyncio.get_running_loop().time() + seconds
+
+    def asserted(self) -> bytes:
+        """Return the assertion that each call carries.
+
+        Raises SessionError: `session.not_verified`, `assertion.expired`.
+        """
+        self.citizen()
+        if self._assertion is None or asyncio.get_running_loop().time() >= self._assertion_ends_at:
+            raise SessionError(
+                "assertion.expired", "the verification is too old", advice="call session.verify_identity", retry=True
+            )
+        with self._assertion.view() as assertion:
+            return bytes(assertion)
+
     def wipe(self) -> None:
         """Overwrite every personal value; the session is then as unverified as a new one."""
-        if self.record is not None:
-            self.record.wipe()
-            self.record = None
+        self.drop_record()
+        if self._whose is not None:
+            self._whose.wipe()
+            self._whose = None
         self.drop_document()
-        if self.state is SessionState.VERIFIED:
-            self._enter(SessionState.OPEN)
+        self.drop_application()
+        self.drop_request()
+        self.orders.clear()
+        self.issues.clear()
 
     def request_end(self, reason: EndReason) -> None:
         """Ask for the end; the first reason stands."""
@@ -166,23 +321,30 @@ class Session:
             self.reason = reason
         self._ending.set()
 
-    async def wait_end(self, *, idle_seconds: float, longest_seconds: float) -> EndReason:
-        """Return why the session ends, as soon as it does."""
+    async def wait_end(self, *, idle_seconds: float, longest_seconds: float, warn_seconds: float) -> EndReason:
+        """Return why the session ends, as soon as it does; its owner is warned `warn_seconds` before a time-out."""
         loop = asyncio.get_running_loop()
+        warn_seconds = min(warn_seconds, idle_seconds / 2)
+        warned_of: float | None = None
         while self.reason is None:
             now = loop.time()
-            touched = now if self._scopes else self._touched
-            if now >= self._opened + longest_seconds:
-                self.request_end("too_long")
-            elif now >= touched + idle_seconds:
-                self.request_end("idle")
-            due = min(touched + idle_seconds, self._opened + longest_seconds)
+            ends: dict[float, EndReason] = {
+                (now if self._scopes else self._touched) + idle_seconds: "idle",
+                self._opened + longest_seconds: "too_long",
+            }
+            due = min(ends)
+            if now >= due:
+                self.request_end(ends[due])
+                break
+            if warned_of != due and now >= due - warn_seconds:
+                warned_of = due
+                self._warn(ends[due], due - now)
             try:
-                async with asyncio.timeout_at(due):
+                async with asyncio.timeout_at(due if warned_of == due else due - warn_seconds):
                     await self._ending.wait()
             except TimeoutError:
                 continue
-        return self.reason
+        return self.reason or "closed"
 
     async def cancel_operations(self) -> None:
         """Cancel what runs and wait until it has left its devices safe, at most CANCEL_SECONDS."""
@@ -197,94 +359,32 @@ class Session:
             log.error("operation_stuck", seconds=CANCEL_SECONDS)
 
     def close(self) -> None:
-        """Wipe, and tell whoever waits that the session is gone."""
+        """Wipe, and tell whoever waits that the session is gone; the devices may not be clear yet."""
         self.wipe()
-        self._enter(SessionState.CLOSED)
+        self._enter(SessionState.CLEARING)
         self.gone.set()
+
+    def cleared(self) -> None:
+        """Note that the next citizen can come."""
+        self._enter(SessionState.CLOSED)
+
+    def _warn(self, reason: EndReason, seconds: float) -> None:
+        text = texts.text(f"session.{reason}_soon").zh
+        self.owner.notify("session.warning", SessionWarning(self.id, reason, round(seconds, 1), text))
 
     def _enter(self, state: SessionState) -> None:
         self.state = state
         self._on_state(state)
 
 
-class Sessions:
-    """The place for the one session a terminal can have; its life is a task of `group`."""
-
-    def __init__(
-        self,
-        group: asyncio.TaskGroup,
-        verifier: Verifier,
-        audit: Audit,
-        *,
-        idle_seconds: float,
-        longest_seconds: float,
-        on_state: Callable[[SessionState], None],
-    ) -> None:
-        self._group = group
-        self._verifier = verifier
-        self._audit = audit
-        self._idle_seconds = idle_seconds
-        self._longest_seconds = longest_seconds
-        self._on_state = on_state
-        self._current: Session | None = None
-        self._stopped = False
-
-    @property
-    def occupied(self) -> bool:
-        """Whether a citizen is being served."""
-        return self._current is not None
-
-    def open(self, owner: Owner) -> Session:
-        """Begin a session of `owner`; raise SessionError `session.busy` while there is one."""
-        if self._current is not None or self._stopped:
-            raise SessionError("session.busy", "another session is open", advice="wait until it has ended", retry=True)
-        self._current = session = Session(owner, self._on_state)
-        self._group.create_task(self._live(session), name="session")
-        return session
-
-    def find(self, session_id: str, owner: Owner) -> Session:
-        """Return the owner's session; raise SessionError `session.unknown`, for a stranger's session too."""
-        session = self._current
-        known = session is not None and secrets.compare_digest(session.id.encode(), session_id.encode())
-        if session is None or not known or session.owner is not owner:
-            raise SessionError("session.unknown", "there is no such session", advice="call session.open")
-        session.touch()
-        return session
-
-    def lost(self, owner: Owner) -> None:
-        """The owner's connection is lost: end its session."""
-        if self._current is not None and self._current.owner is owner:
-            self._current.request_end("client_lost")
-
-    async def stop(self) -> None:
-        """End the session because the daemon stops, and open no other."""
-        self._stopped = True
-        if (session := self._current) is not None:
-            session.request_end("shutdown")
-            await session.gone.wait()
-
-    async def _live(self, session: Session) -> None:
-        about = {"session": session.reference}
-        try:
-            await self._audit.note("session_opened", actor=session.actor, details=about)
-            reason = await session.wait_end(idle_seconds=self._idle_seconds, longest_seconds=self._longest_seconds)
-            await session.cancel_operations()
-            session.wipe()
-            await self._wipe_vision()
-            session.owner.notify("session.ended", SessionEnded(session.id, reason))
-            log.info("session_ended", reason=reason)
-            await self._audit.note("session_ended", actor=session.actor, details=about | {"reason": reason})
-        finally:
-            self._current = None
-            session.close()
-
-    async def _wipe_vision(self) -> None:
-        try:
-            async with asyncio.timeout(VISION_WIPE_SECONDS):
-                await self._verifier.wipe()
-        except Exception as error:  # noqa: BLE001 - the session's end goes on; a dead process holds nothing
-            log.error("vision_not_wiped", code=error_code(error))
-
-
 def _ended() -> SessionError:
     return SessionError("session.ended", "the session has ended", advice="call session.open for the next citizen")
+
+
+def _changed() -> SessionError:
+    return SessionError(
+        "session.citizen_changed",
+        "the citizen was verified anew meanwhile",
+        advice="ask again for the citizen who is verified now",
+        retry=True,
+    )

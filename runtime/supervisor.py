@@ -189,17 +189,27 @@ class Supervisor:
             self._change(unit, UnitState.STOPPED)
 
     async def _live(self, unit: _Unit) -> BaseException | None:
+        """Return what ended a life. It has a task of its own, so that nothing in it can swallow the end of the unit."""
         unit.running_since = None
-        try:
-            await unit.life(lambda: self._ready(unit))
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            return error
-        except Exception as error:  # noqa: BLE001 - the supervised boundary: whatever ends a life is told and survived
-            return error
-        return None
+
+        async def live() -> BaseException | None:
+            try:
+                await unit.life(lambda: self._ready(unit))
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever ends a life is told and survived
+                return error
+            return None
+
+        life = asyncio.create_task(live(), name=f"life-{unit.name}")
+        is_cancelled = False
+        while not life.done():
+            try:
+                await asyncio.wait([life])
+            except asyncio.CancelledError:
+                life.cancel()
+                is_cancelled = True
+        if is_cancelled:
+            raise asyncio.CancelledError
+        return life.result()
 
     def _ready(self, unit: _Unit) -> None:
         if unit.running_since is not None or unit.state not in {UnitState.STARTING, UnitState.GAVE_UP}:

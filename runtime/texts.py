@@ -4,6 +4,11 @@ A code from the platform that is not here reads as a plain refusal: nothing is e
 """
 
 from runtime.device_texts import DEVICES, Text
+from runtime.hotline_texts import HOTLINE
+from runtime.matters_texts import MATTERS
+from runtime.payment_texts import PAYMENT
+from runtime.session_texts import SESSION
+from runtime.sharing_texts import SHARING
 
 _REFUSED = Text("平台未受理该申请，请咨询工作人员。", "The platform did not accept the request; please ask the staff.")
 _VISION_DOWN = Text("图像处理暂时不可用，请稍后再试。", "Picture processing is not available; please try later.")
@@ -18,6 +23,11 @@ _TIMEOUT = Text("操作超时，请重试。", "The operation took too long; ple
 
 _CATALOGUE: tuple[tuple[tuple[str, ...], Text], ...] = (
     *DEVICES,
+    *HOTLINE,
+    *MATTERS,
+    *PAYMENT,
+    *SHARING,
+    *SESSION,
     (("face.look_at_camera",), Text("请正对摄像头。", "Please look at the camera.")),
     (("face.turn_left",), Text("请向左转头。", "Please turn your head to the left.")),
     (("face.turn_right",), Text("请向右转头。", "Please turn your head to the right.")),

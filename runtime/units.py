@@ -21,7 +21,7 @@ FILES = {
 """Each file of `systemd/` and its place under the root directory."""
 
 EGRESS = "etc/systemd/system/govterm.service.d/10-egress.conf"
-"""The place of the drop-in that narrows the daemon's addresses."""
+"""The place of the drop-in that lets the configured addresses through."""
 
 STEPS = (
     "systemd-sysusers",
@@ -38,7 +38,6 @@ _DROP_IN = """\
 # Written by `govterm units --config`: the addresses of the configured endpoints, and the resolvers if one has a name.
 # Write it again when one of them changes (docs/egress.md).
 [Service]
-IPAddressDeny=any
 """
 _HOSTS = Path("/etc/hosts")
 _RESOLVERS = Path("/etc/resolv.conf")
@@ -59,8 +58,8 @@ class UnitsError(Exception):
 def render(output: Path, environment: Path = Path(sys.prefix), allowed: Iterable[Endpoint] | None = None) -> list[Path]:
     """Write every file below `output` (`/` installs them) for the virtual environment at `environment`.
 
-    With the endpoints that are `allowed`, the drop-in that has the kernel refuse every other address too (T20); their
-    names are looked up now. Raises UnitsError, and OSError when a file cannot be written.
+    The unit has the kernel refuse every address (T20); with the endpoints that are `allowed`, a drop-in lets theirs
+    through, whose names are looked up now. Raises UnitsError, and OSError when a file cannot be written.
     """
     if _is_hidden(environment.resolve()):
         raise UnitsError(

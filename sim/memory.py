@@ -213,3 +213,20 @@ class RecordedPower:
     async def power_off(self) -> None:
         """Note the request."""
         self.requests += 1
+
+
+class SlowExecutor(InlineExecutor):
+    """A journal executor whose disk takes its time: work waits its turn, and who asked hears of it later."""
+
+    def __init__(self, connection: sqlite3.Connection, seconds: float) -> None:
+        """Take so many seconds for each piece of work, on the loop's clock."""
+        super().__init__(connection)
+        self._seconds = seconds
+        self._turn = asyncio.Lock()
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do it when its turn comes."""
+        async with self._turn:
+            result = await super().run(work)
+            await asyncio.sleep(self._seconds)
+            return result

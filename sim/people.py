@@ -11,7 +11,7 @@ from typing import Literal
 
 _SURNAMES = "王李张刘陈杨赵黄周吴徐孙朱马胡郭林何高梁"
 _GIVEN = "安样例示模拟演试测验虚构空白明清和平远山川云石木禾"
-_DISTRICTS = ("样本区", "模拟区", "演示区", "虚构区")
+DISTRICTS = ("样本区", "模拟区", "演示区", "虚构区")
 _ROADS = ("测试路", "示例街", "样板大道", "空想巷")
 _NATIONS = {"01": "汉", "03": "回", "05": "维吾尔", "08": "壮", "11": "满"}
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
@@ -59,7 +59,7 @@ def make_citizen(index: int, seed: int) -> Citizen:
     sex: Literal["1", "2"] = "1" if source.random() < 0.5 else "2"
     serial = index * 2 + (1 if sex == "1" else 0)
     body = f"{REGION}{birth:%Y%m%d}{serial % 1000:03d}"
-    road, district = source.choice(_ROADS), source.choice(_DISTRICTS)
+    road, district = source.choice(_ROADS), source.choice(DISTRICTS)
     valid_from = datetime.date(2018, 1, 1) + datetime.timedelta(days=source.randrange(5 * 365))
     valid_to = valid_from.replace(year=valid_from.year + 20, day=min(valid_from.day, 28))
     return Citizen(

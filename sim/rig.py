@@ -2,8 +2,9 @@
 
 import asyncio
 import functools
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,13 +25,15 @@ from sim.devices.pinpad import VirtualPinPad
 from sim.devices.printer import VirtualPrinter
 from sim.devices.ups import VirtualMegatecUps
 from sim.people import Citizen, Population
-from sim.platform.faults import Faults
+from sim.platform.logic import Platform, PlatformKeys
 from sim.platform.process import platform_process
+from sim.platform.store import Store
 from sim.pty import PtyHost
 from sim.scene import load_people
 from sim.settings import BAUD, RigError, RigFiles, RigSettings
 from sim.tcp import TcpHost
 from sim.wire import Verbs, VirtualDevice
+from transport import sm2
 
 log = structlog.get_logger(__name__)
 
@@ -222,7 +225,7 @@ def hosted(port: PtyHost | TcpHost) -> dict[str, Callable[..., Any]]:
 
 
 def _forwarded(control: Path) -> dict[str, Callable[..., Any]]:
-    """Return the platform's verbs, done in its own process."""
+    """Return the platform's verbs, done in its own process; one that serves nobody says which there are."""
 
     def forwarded(name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(verb)
@@ -231,8 +234,7 @@ def _forwarded(control: Path) -> dict[str, Callable[..., Any]]:
 
         return act
 
-    def summary() -> None:
-        """Return the counts of everything received and stored."""
-
-    verbs: dict[str, Callable[..., Any]] = {**Faults().verbs, "summary": summary}
+    keys = PlatformKeys(signing=sm2.generate(), seal=sm2.generate(), terminals={})
+    with closing(Store(":memory:")) as store:
+        verbs = Platform(store, keys, Population(1), Path(), time.time).verbs
     return {name: forwarded(name, verb) for name, verb in verbs.items()}

@@ -59,9 +59,9 @@ class ScriptedVision:
 
     A Verification in the script passes its `seconds` on the loop's clock; a VisionError is raised. `kill` ends
     the life of the process, and `broken` lets no other begin. The cameras are as `camera_is` says, online at first;
-    dead, the process knows nothing of them. What lies before a document camera that
-    gives pictures is PAGE, each of its steps takes STEP_SECONDS, and any document is DOCUMENT_PDF; the codes in
-    `refusals` are what the next pages are refused with.
+    dead, the process knows nothing of them. What lies before a document camera that gives pictures is PAGE, each of
+    its steps takes STEP_SECONDS, and any document is `document`, a DOCUMENT_PDF; the codes in `refusals` are what the
+    next pages are refused with.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class ScriptedVision:
         self.shown: list[CameraName | int] = []
         self.refusals: deque[str] = deque()
         self.pages: list[PageReport] | None = None
+        self.document = DOCUMENT_PDF
         self._sides: Sides = 1
         self._died: asyncio.Event | None = None
         self._previews: list[socket.socket] = []
@@ -173,16 +174,16 @@ class ScriptedVision:
                 client.send(_FRAME)
 
     async def finish_document(self, progress: ProgressListener, *, most_bytes: int) -> Document:
-        """Return DOCUMENT_PDF after STEP_SECONDS a page; VisionError `document.empty`, `document.too_large`."""
+        """Return `document` after STEP_SECONDS a page; VisionError `document.empty`, `document.too_large`."""
         died, pages = self._living(), self._begun()
         if not pages:
             raise refusal("document.empty")
-        if most_bytes < len(DOCUMENT_PDF):
+        if most_bytes < len(self.document):
             raise refusal("document.too_large")
         for page in range(len(pages)):
             progress(Progress("compress", page + 1, len(pages)))
             await _pass(died)
-        return Document(len(pages), DOCUMENT_PDF)
+        return Document(len(pages), self.document)
 
     async def discard_document(self) -> None:
         """Forget the document."""

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from runtime.credentials import platform_section
+from sim.people import DISTRICTS
 from sim.trust import Trust, make_trust
 from transport.errors import TransportError
 from vision.store import cache_directory
@@ -199,5 +200,5 @@ def _daemon_toml(files: RigFiles) -> str:
         },
         "platform": platform_section(files.trust.terminal),
     }
-    top = _toml({"rig": True, "state_directory": str(files.state)})
+    top = _toml({"rig": True, "state_directory": str(files.state), "districts": list(DISTRICTS)})
     return top + "".join(f"\n[{name}]\n{_toml(section)}" for name, section in sections.items())

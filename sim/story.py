@@ -19,6 +19,7 @@ from sim.settings import RigFiles
 from sim.terminal import COMPONENTS, Terminal, connected, daemon
 
 CERTIFICATE = "social_insurance_enrolment"
+CONSENT_VERSION = "demo-1"
 CITIZEN = 0
 CITIZENS_FACE, IMPOSTORS_FACE = "grace_hopper", "eileen_collins"
 NO_MATCH = "face.no_match"
@@ -176,13 +177,15 @@ class Story:
 
     @asynccontextmanager
     async def _session(self, terminal: Terminal, face: str) -> AsyncIterator[str]:
-        """A citizen's visit: somebody before the camera, the card on the reader, a session."""
+        """A citizen's visit: somebody before the camera, a session, consent, the card on the reader, which is taken."""
         await self._rig.do("camera", "show", person=face)
-        await self._rig.do("idcard", "place_card", citizen=CITIZEN, photo=CITIZENS_FACE)
         session: str = (await terminal.call("session.open"))["session"]
+        await terminal.call("session.consent", session=session, agreed=True, version=CONSENT_VERSION)
+        await self._rig.do("idcard", "place_card", citizen=CITIZEN, photo=CITIZENS_FACE)
         yield session
         await terminal.call("session.close", session=session)
         await self._rig.do("idcard", "remove_card")
+        await terminal.wait_until("session", "none")
 
 
 def _outcome(step: str, result: dict[str, Any]) -> Outcome:

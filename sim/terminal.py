@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from runtime.cli import ALLOCATOR
-from runtime.client import Client, ClientError, connect
+from runtime.client import ClientError, connect
+from runtime.client import Terminal as Client
 from sim.settings import RigError, RigFiles
 
 COMPONENTS = ("vision", "idcard", "printer", "platform")

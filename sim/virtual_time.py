@@ -15,9 +15,9 @@ class Deadlock(RuntimeError):
 class _JumpingSelector(selectors.DefaultSelector):
     """Never waits: it adds the time it was asked to wait to its clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         super().__init__()
-        self.now = 0.0
+        self.now = now
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         events = super().select(0)
@@ -30,14 +30,14 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop on virtual time, starting at 0 s.
+    """An event loop on virtual time, starting at `began_at` seconds.
 
     Only what runs inline belongs on it: a thread would be overtaken by the clock, so asking for one raises
     RuntimeError; a socket with a real peer is read only when it happens to be ready.
     """
 
-    def __init__(self) -> None:
-        self._virtual = _JumpingSelector()
+    def __init__(self, began_at: float = 0.0) -> None:
+        self._virtual = _JumpingSelector(began_at)
         super().__init__(self._virtual)
         self._clock_resolution = 1e-6  # a jump may fall short of its timer by a rounding error
 

@@ -1,8 +1,14 @@
-"""Calls on their way: in memory only, one answer each, sent again under their key until it comes (rule 1, rule 2)."""
+"""Calls on their way: in memory only, one answer each, sent again under their key until it comes (rule 1, rule 2).
+
+Nothing is remembered of a call that ended without an answer: whoever acts by one has its key on disk, as an intent,
+and has it settled.
+"""
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from transport import wire
 from transport.errors import TransportError
@@ -16,6 +22,8 @@ RESEND_SECONDS = 2.0
 and the key makes it harmless."""
 LONGEST_RESEND_SECONDS = 16.0
 
+Settlement = Literal["acted", "void"]
+"""The platform acted on a call, or never will."""
 Progress = Callable[[int, int], None]
 """Told how many bytes of how many of a large call the platform has."""
 
@@ -38,6 +46,8 @@ class _Call:
         if self.owes_receipt and self.incoming is not None:
             self.owes_receipt = False
             due.append(("part_receipt", wire.encode(self.incoming.receipt), Urgency.CALL))
+        if self.answer.done():
+            return due
         if self.outgoing is not None:
             due += [("part", wire.encode(part), Urgency.PART) for part in self.outgoing.due()]
         elif not self.is_sent:
@@ -82,7 +92,7 @@ class Calls:
             raise TransportError(
                 "platform.no_answer",
                 f"no answer within {deadline_seconds} s",
-                advice="wait: the key is settled by itself; a new try takes a new key",
+                advice="none: what may have been done is settled by its key, before it is tried again",
                 retry=True,
             ) from None
         finally:
@@ -91,6 +101,16 @@ class Calls:
             call.moved.set()
             if call.incoming is not None:
                 call.incoming.wipe()
+
+    async def settle(self, key: bytes, deadline_seconds: float) -> Settlement:
+        """Return what became of the call under `key`; raise TransportError as `Channel.settle`."""
+        request = Payload("call.settle", 1, personal=False, body=key)
+        answer = await self.ask(request, secrets.token_bytes(16), deadline_seconds)
+        if answer.schema != "call.settled" or answer.body not in (b"acted", b"void"):
+            raise TransportError(
+                "message.malformed", "no settlement", advice="bring the platform to this wire format", retry=False
+            )
+        return "acted" if answer.body == b"acted" else "void"
 
     async def send(self, line: Line) -> None:
         """Send every pending call on `line`, each in a task of its own, until cancelled or the line is lost."""
@@ -106,10 +126,12 @@ class Calls:
 
     async def _send(self, line: Line, call: _Call) -> None:
         pause = RESEND_SECONDS
-        while not call.answer.done():
+        while True:
             call.moved.clear()
             for stream, plaintext, urgency in call.due():
                 await line.send(stream, plaintext, urgency)
+            if call.answer.done() and not call.owes_receipt:
+                return
             try:
                 async with asyncio.timeout(pause):
                     await call.moved.wait()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from transport import wire
-from transport.calls import Calls, Progress, line_down
+from transport.calls import Calls, Progress, Settlement, line_down
 from transport.commands import CommandHandler, Commands
 from transport.config import Platform
 from transport.errors import TransportError
@@ -24,7 +24,6 @@ from transport.line_keys import ChannelKeys, LineKeys
 from transport.outbox import Outbox
 from transport.payload import Payload, RecordLog
 from transport.ring import KeyRing
-from transport.settlements import Settlement, Settlements
 from transport.uplink import Connection, Message, Uplink, UplinkLost
 
 log = structlog.get_logger(__name__)
@@ -78,7 +77,6 @@ class Channel:
         self._on_dropped = on_dropped
         self._state = LineState(connected=False)
         self._calls = Calls()
-        self._settlements = Settlements(self._calls)
         self._line_keys = LineKeys(settings.terminal_id, boot_id, keys, wall_clock=wall_clock, on_drop=self._drop)
         self.dropped: Counter[str] = Counter()
         """Messages from the broker that were refused or wanted by nobody, by code."""
@@ -88,6 +86,10 @@ class Channel:
         """Whether the line is up and has keys."""
         return self._state.connected
 
+    def platform_time(self) -> float | None:
+        """Return seconds since 1970 on the platform's clock, by its last grant; None before the first one."""
+        return self._line_keys.platform_time() if self._line_keys.is_told_the_time else None
+
     async def call(
         self, request: Payload, *, key: bytes, deadline_seconds: float, on_progress: Progress | None = None
     ) -> Payload:
@@ -95,26 +97,18 @@ class Channel:
 
         Waits for the line within the deadline and asks again under the same key until then. Raises
         TransportError: `line.down` when the request certainly never left, `platform.no_answer` when the outcome
-        is unknown (the key is then settled by itself: an answer that still comes is shown to nobody),
-        `call.pending` when this key is being asked already, `call.unfit` for a key or a request that the wire does
-        not take.
+        is unknown, as it is of a call that is cancelled (an answer that still comes is shown to nobody; whoever acts
+        by a call has it settled), `call.pending` when this key is being asked already, `call.unfit` for a key or a
+        request that the wire does not take.
         """
-        try:
-            return await self._calls.ask(request, key, deadline_seconds, on_progress)
-        except TransportError as error:
-            if error.code == "platform.no_answer":
-                self._settlements.owe(key)
-            raise
-        except asyncio.CancelledError:
-            self._settlements.owe(key)
-            raise
+        return await self._calls.ask(request, key, deadline_seconds, on_progress)
 
     async def settle(self, key: bytes, *, deadline_seconds: float) -> Settlement:
         """Return whether the platform acted on the call under `key`; `void` means that it never will.
 
         Raises TransportError as `call`.
         """
-        return await self._settlements.settle(key, deadline_seconds)
+        return await self._calls.settle(key, deadline_seconds)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serve one connection's life.
@@ -177,7 +171,6 @@ class Channel:
                 group.create_task(self._line_keys.renew(line, self._renewed), name="channel-keys")
                 group.create_task(self._commands.take(line, self._line_keys.platform_time), name="channel-commands")
                 group.create_task(self._calls.send(line), name="channel-calls")
-                group.create_task(self._settlements.run(self._settings.answer_seconds), name="channel-settle")
                 group.create_task(self._watch_records(outboxes), name="channel-records")
                 for stream, outbox in outboxes.items():
                     send = functools.partial(line.send, "record", urgency=self._streams[stream])
@@ -226,10 +219,11 @@ class Channel:
                 self._calls.take_part_receipt(receipt)
             case wire.Command() as command:
                 self._commands.offer(command)
-            case wire.Receipt(stream=of, sequence=sequence):
-                if of not in outboxes:
+            case wire.Receipt() as receipt:
+                outbox = next((one for one in outboxes.values() if one.name == receipt.stream), None)
+                if outbox is None:
                     raise _dropped("receipt.unknown_stream")
-                outboxes[of].receive(sequence)
+                outbox.receive(receipt)
 
     async def _watch_records(self, outboxes: Mapping[str, Outbox]) -> None:
         while True:

@@ -32,6 +32,10 @@ class Platform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(min_length=1, description="SM2 public key of the certificate issuer (SubjectPublicKeyInfo, DER)."),
     ]
+    hardware: Annotated[
+        Annotated[str, Meta(pattern="^[0-9a-f]{32}$")] | None,
+        Meta(description="The machine that was enrolled, as `govterm enroll accept` names it; no other may serve."),
+    ] = None
     port: Annotated[int, Meta(ge=1, le=65535, description="TCP port of the broker.")] = 8883
     connect_seconds: Annotated[
         float, Meta(gt=0, le=60, description="Deadline for connecting and for the key grant.")

@@ -171,7 +171,8 @@ def build_grant(request: KeyRequest, signing: sm2.PrivateKey, *, unix_time: floa
     grant = _Grant(VERSION, request.nonce, up_id, down_id, wrapped_up, wrapped_down, int(unix_time), life_seconds)
     content = encode(grant)
     terminal = request.terminal
-    ends = Ends(Sealer(down, down_id, terminal, "down"), Opener(up, up_id, terminal, "up"))
+    sealer, opener = Sealer(down, down_id, terminal, "down"), Opener(up, up_id, terminal, "up")
+    ends = Ends(sealer, opener, ends_at=int(unix_time) + life_seconds)
     return Granted(encode(_Signed(content, signing.sign(content))), (up_id, down_id), ends)
 
 

@@ -49,6 +49,9 @@ class KeyProvider(Protocol):
     def begin_exchange(self) -> KeyExchange:
         """Begin an exchange, for one key request."""
 
+    def wipe(self) -> None:
+        """Destroy the identity key in this process, or end the session with the element; it serves no more."""
+
 
 class MemoryKey:
     """An SM4 key in this process's memory."""
@@ -112,6 +115,10 @@ class IdentityKey:
     def begin_exchange(self) -> MemoryExchange:
         """As KeyProvider."""
         return MemoryExchange()
+
+    def wipe(self) -> None:
+        """Clear the identity key; later use raises TransportError (`sm2.wiped`)."""
+        self._identity.wipe()
 
 
 def new_key() -> tuple[bytearray, MemoryKey]:

@@ -54,6 +54,8 @@ class LineKeys:
         self._ahead = 0.0
         self._ends_at = 0.0
         self._rotate_at = 0.0
+        self.is_told_the_time = False
+        """Whether a grant has come in this life of the terminal."""
         self.clock_off_seconds = 0
         """How far the terminal's wall clock was ahead of the platform's at the last grant."""
 
@@ -67,9 +69,15 @@ class LineKeys:
         async with asyncio.TaskGroup() as group:
             listening = group.create_task(self._listen(connection), name="channel-grant")
             try:
-                return await self._ask(connection)
+                grant = await self._ask(connection)
             finally:
                 listening.cancel()
+            try:
+                await asyncio.wait([listening])
+            except asyncio.CancelledError:
+                grant.ends.wipe()
+                raise
+        return grant
 
     def take(self, body: bytes) -> None:
         """Take a message of the grant topic; raise TransportError (`key.*`) for one that was passed over."""
@@ -136,17 +144,22 @@ class LineKeys:
         try:
             await connection.publish(Message(wire.topic(self._terminal, "up", "grant"), request.message))
             grant = await granted
-            self._nonce = request.nonce
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                granted.result().ends.wipe()  # it came together with the cancellation
+            raise
         finally:
             request.wipe()
             self._request = None
             granted.cancel()
+        self._nonce = request.nonce
         self._heed(grant)
         return grant
 
     def _heed(self, grant: Grant) -> None:
         now = asyncio.get_running_loop().time()
         self._ahead = grant.unix_time - now
+        self.is_told_the_time = True
         self.clock_off_seconds = round(self._wall_clock() - grant.unix_time)
         life = min(grant.life_seconds, KEY_LIFE_SECONDS)
         self._rotate_at, self._ends_at = now + ROTATE_AT * life, now + life

@@ -22,7 +22,10 @@ class Payload:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A journaled payload without personal data and its place in its stream (sequences start at 1, no gaps)."""
+    """A journaled payload without personal data and its place for the platform (sequences start at 1, no gaps).
+
+    `stream` is what the platform knows the stream by; the log may call it otherwise.
+    """
 
     stream: str
     sequence: int
@@ -37,6 +40,15 @@ class RecordLog(Protocol):
 
     async def acknowledge(self, stream: str, sequence: int) -> None:
         """Note that the platform has every record of `stream` up to and including `sequence`."""
+
+    async def has(self, stream: str, sequence: int, digest: bytes) -> bool:
+        """Whether the body of the record at `sequence` has this SM3, as far as the log still knows it."""
+
+    async def renew(self, stream: str) -> None:
+        """Tell what was not acknowledged of `stream` under another name from now on, numbered from 1.
+
+        The platform has other records under this one: the log went back.
+        """
 
     async def changed(self) -> None:
         """Return when a record was appended since the last call."""

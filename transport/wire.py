@@ -10,6 +10,7 @@ from transport.errors import TransportError
 Direction = Literal["up", "down"]
 
 Bytes16 = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Sequence = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 Version = Annotated[int, Meta(ge=1, lt=2**16)]
@@ -50,10 +51,14 @@ class Records(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 
 class Receipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Down `receipt`: the platform has stored every record of `stream` up to and including `sequence`."""
+    """Down `receipt`: the platform has stored every record of `stream` up to and including `sequence`.
+
+    `digest` is the SM3 of that record's body: a log that has another one there went back.
+    """
 
     stream: Name
-    sequence: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    sequence: Sequence
+    digest: Digest
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -65,7 +70,7 @@ class Part(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     key: Bytes16
     index: Annotated[int, Meta(ge=0, lt=2**16)]
     count: Annotated[int, Meta(ge=1, le=2**16)]
-    digest: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    digest: Digest
     body: bytes
 
 
@@ -73,7 +78,7 @@ class PartReceipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     """Up and down `part_receipt`: every part of the whole with this digest below `next_index` has come."""
 
     key: Bytes16
-    digest: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    digest: Digest
     next_index: Annotated[int, Meta(ge=0, le=2**16)]
 
 

@@ -146,6 +146,22 @@ class CardReaderDriver(Mechanism[F]):
 
         await finish(self._with_card(work))
 
+    async def is_clear(self) -> bool:
+        """Tell whether no card is in the reader or at its gate; raise DeviceError when the reader does not serve."""
+        self.require_online()
+        return self.status.details.get("media") == Media.NOT_PRESENT
+
+    async def take_back(self) -> None:
+        """Retain the card that nobody took; raise DeviceError `cardreader.jammed` when one stays where it is."""
+        self.require_online()
+        async with self._lock:
+            media = await self._guard()
+            if media is Media.ENTERING:
+                media = await self._capture()
+            self._tell(media)
+        if media is not Media.NOT_PRESENT:
+            raise self.jammed()
+
     async def _open(self) -> DeviceStatus:
         self._in_use = False  # who used a card in an earlier life has lost it
         self._entry_open = True  # the default of a reader that was switched on, and what a dead process may have left

@@ -123,6 +123,16 @@ class FingerprintSensor(Dialogue):
         async with self._held(self._until(CLEAR_SECONDS), CLEAR_SECONDS):
             await self._overwrite()
 
+    async def is_clear(self) -> bool:
+        """Look whether the finger that was read last is lifted; raise DeviceError when the module does not say."""
+        if self._finger_taken:
+            async with self._held(self._until(CLEAR_SECONDS), CLEAR_SECONDS):
+                await self._look(characters=False)
+        return not self._finger_taken
+
+    async def take_back(self) -> None:
+        """Nothing is to be taken: a finger that stays is not read before it was lifted."""
+
     async def _open(self) -> DeviceStatus:
         """Prove who the module is, set it up, and overwrite what an earlier process may have left in it."""
         self._leaving = False

@@ -84,6 +84,10 @@ class IdCardReader(Driver[Reply]):
         super().__init__(settings.port, settings.baud, self._rates, on_status)
         self._in_step = False
         self._leaving = False
+        self._may_lie = False
+        """Whether a card was found since the reader was last seen to be clear."""
+        self._left = False
+        """Whether a card that lies there is an earlier citizen's."""
 
     async def read_card(
         self, *, wait_seconds: float, fingerprints: bool = False, management: bool = False
@@ -111,6 +115,31 @@ class IdCardReader(Driver[Reply]):
             self._check_now.set()
             self._lock.release()
 
+    async def is_clear(self) -> bool:
+        """Tell whether no card lies there any more; raise DeviceError when the reader does not say.
+
+        A card that was read is not found again before the field was cycled, so this cycles it; what is found from then
+        on is read for nobody until it was seen to be lifted. A reader that does not find a card even so is clear.
+        """
+        if not self._may_lie:
+            return True
+        self.require_online()
+        try:
+            async with self._lock, asyncio.timeout(READ_SECONDS):
+                self._left = True
+                await self._command(Command.RESET)
+                for _ in range(_FINDS_BEFORE_GONE):
+                    if await self._find():
+                        return False
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise errors.too_slow() from None
+        self._may_lie = self._left = False
+        return True
+
+    async def take_back(self) -> None:
+        """Nothing is to be taken: a card that was left is read for nobody until it was seen to be lifted."""
+
     def _make_decoder(self) -> ReplyDecoder:
         return ReplyDecoder()
 
@@ -136,8 +165,14 @@ class IdCardReader(Driver[Reply]):
     async def _wait_for_card(self, until: float) -> None:
         """Find a card until the loop's time `until`, at least twice: one "no card" after power-up is common."""
         clock = asyncio.get_running_loop().time
-        finds = 0
-        while not await self._find():
+        finds = gone = 0
+        while True:
+            is_found = await self._find()
+            gone = 0 if is_found else gone + 1
+            self._left = self._left and gone < _FINDS_BEFORE_GONE
+            if is_found and not self._left:
+                self._may_lie = True
+                return
             finds += 1
             if finds >= 2 and clock() + POLL_SECONDS > until:
                 raise errors.no_card()

@@ -103,6 +103,28 @@ class ReceiptPrinter:
                 wire.notify()
             return result
 
+    async def is_clear(self) -> bool:
+        """Tell whether no receipt waits at the presenter; without one nobody can tell, and paper falls out."""
+        return self._presenter is None or not self._presenter.holds
+
+    async def take_back(self) -> None:
+        """Take in the receipt that nobody took; raise DeviceError `printer.presenter_jam`, `printer.offline`."""
+        async with self._lock:
+            wire, presenter = self._wire, self._presenter
+            if presenter is None or not presenter.holds:
+                return
+            try:
+                if wire is None:
+                    raise LinkLost("the printer is not served")
+                await presenter.retract(wire)
+            except LinkLost:
+                raise DeviceError(
+                    "printer.offline", "the printer is not served", advice="Look at its cable and power.", retry=True
+                ) from None
+            self._publish(wire.condition)
+            if presenter.fault is not None:
+                raise DeviceError(presenter.fault, "the receipt stays", advice="Free the presenter.", retry=False)
+
     async def _refusal(self, wire: Wire) -> str | None:
         """Return why a job cannot begin; a receipt that still waits for its citizen is taken back first."""
         fault = await self._press.refusal(wire)

@@ -28,6 +28,7 @@ def main(path: str) -> None:
             sys.exit("the daemon closed the connection")
 
         session = call("session.open")["session"]
+        call("session.consent", session=session, agreed=True, version="1")  # once the citizen has agreed
         print(call("session.verify_identity", session=session))
         print(call("session.request_certificate", session=session, certificate="social_insurance_enrolment"))
         call("session.close", session=session)

@@ -1,4 +1,4 @@
-"""The methods that look after the machine, for the role `operator`; none of them reaches a session (T21)."""
+"""The methods that look after the machine, for the roles `operator` and `tester`; none reaches a session (T21)."""
 
 import asyncio
 
@@ -97,6 +97,7 @@ METHODS = (
         Nothing,
         _power_off,
         "Order the host to power off; `session.busy` while a citizen is served. It is audited.",
+        ("session.busy", "power.refused", "power.unavailable"),
     ),
     Method(
         "devices.retry",
@@ -106,6 +107,7 @@ METHODS = (
         _retry,
         "Try a device at once that gave up, waits for its next try, or was refused; one that runs is left alone. It is "
         "audited.",
+        ("unit.unknown",),
     ),
     Method(
         "devices.accept",
@@ -114,6 +116,7 @@ METHODS = (
         Nothing,
         _accept,
         "Accept the device that was refused as `KIND.swapped`: from now on its identity is the expected one. Audited.",
+        ("unit.unknown", "device.not_swapped"),
     ),
     Method(
         "tickets.list",
@@ -130,6 +133,7 @@ METHODS = (
         Ticket,
         _answer,
         "Stop one of a ticket's clocks; recovery closes a ticket by itself. It is audited.",
+        ("ticket.unknown",),
     ),
     Method(
         "alarms.list",
@@ -146,24 +150,27 @@ METHODS = (
         AlarmDraft,
         _draft,
         "The written report of an alarm in Chinese, for a person to complete and send within 30 min (T23).",
+        ("alarm.unknown",),
     ),
     Method(
         "trial.record",
-        Role.OPERATOR,
+        Role.TESTER,
         TrialRecordWanted,
         TrialRecorded,
         _record,
         "Try the line with a record of bytes that mean nothing; they and their SM3 `digest` are Base64. The answer "
         "comes when the record is durable; the platform gets it in its turn and counts it by its `id`.",
+        ("journal.write_failed",),
     ),
     Method(
         "trial.call",
-        Role.OPERATOR,
+        Role.TESTER,
         TrialCallWanted,
         TrialAnswered,
         _call,
         "Try the line with a call of random bytes, up to a scanned document's size: the answer comes with the "
         "platform's; `digest` is the SM3 of what went up, in Base64. `line.down` when the call certainly never left, "
         "`platform.no_answer` when nobody knows whether it arrived.",
+        ("line.down", "platform.no_answer", "trial.altered"),
     ),
 )

@@ -102,7 +102,7 @@ class Previews:
         """Hand the socket over to the vision process when its token is right; close it otherwise."""
         try:
             async with asyncio.timeout(GREETING_SECONDS):
-                shows = self._redeem(await _first_line(client)) if self._roles.of(uid) is Role.UI else None
+                shows = self._redeem(await _first_line(client)) if Role.UI in self._roles.of(uid) else None
                 if shows is None:
                     client.close()
                     await self._refuse(uid)

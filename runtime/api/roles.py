@@ -1,4 +1,4 @@
-"""Who may call what: a local user has one role, known by the kernel's word for who connected (SO_PEERCRED, H6, T21)."""
+"""Who may call what: a local user's roles, known by the kernel's word for who connected (SO_PEERCRED, H6, T21)."""
 
 import pwd
 from collections.abc import Sequence
@@ -6,10 +6,14 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What a caller may do: `ui` serves citizens, `operator` looks after the machine and never reaches a session."""
+    """What a caller may do.
+
+    `ui` serves citizens; `operator` looks after the machine and `tester` tries the line; neither reaches a session.
+    """
 
     UI = "ui"
     OPERATOR = "operator"
+    TESTER = "tester"
 
 
 class RoleError(Exception):
@@ -19,23 +23,29 @@ class RoleError(Exception):
         super().__init__(message)
         self.code = code
         self.retry = False
-        self.advice = "correct ui_users and operator_users in [api]"
+        self.advice = "correct ui_users, operator_users and tester_users in [api]"
 
 
 class Roles:
-    """The role of each configured user."""
+    """The roles of each configured user: `ui` alone, or `operator`, `tester` or both."""
 
-    def __init__(self, ui_users: Sequence[str | int], operator_users: Sequence[str | int]) -> None:
-        self._by_uid: dict[int, Role] = {}
-        for role, users in ((Role.UI, ui_users), (Role.OPERATOR, operator_users)):
+    def __init__(
+        self,
+        ui_users: Sequence[str | int],
+        operator_users: Sequence[str | int] = (),
+        tester_users: Sequence[str | int] = (),
+    ) -> None:
+        self._by_uid: dict[int, frozenset[Role]] = {_uid(user): frozenset({Role.UI}) for user in ui_users}
+        for role, users in ((Role.OPERATOR, operator_users), (Role.TESTER, tester_users)):
             for user in users:
-                uid = _uid(user)
-                if self._by_uid.setdefault(uid, role) is not role:
-                    raise RoleError("api.user_twice", f"user {user} is in both ui_users and operator_users")
+                roles = self.of(_uid(user)) | {role}
+                if Role.UI in roles:
+                    raise RoleError("api.user_twice", f"user {user} is in both ui_users and {role}_users")
+                self._by_uid[_uid(user)] = roles
 
-    def of(self, uid: int) -> Role | None:
-        """Return the role of a user, None for a stranger."""
-        return self._by_uid.get(uid)
+    def of(self, uid: int) -> frozenset[Role]:
+        """Return the roles of a user, none for a stranger."""
+        return self._by_uid.get(uid, frozenset())
 
 
 def _uid(user: str | int) -> int:

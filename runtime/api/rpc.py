@@ -1,13 +1,16 @@
 """JSON-RPC 2.0 in newline-delimited lines, without I/O: bytes in, requests out (H12).
 
 Every request has an id; a batch and a notification from the client are refused by name. Errors carry
-`data: {code, retry, advice}` beside the numbers of the standard.
+`data: {code, retry, advice}` beside the numbers of the standard, and the citizen's `text` where the code has words.
 """
 
 from typing import Annotated, Any, NoReturn
 
 import msgspec
 from msgspec import Meta
+
+API_VERSION = 2
+"""The version of the table of methods: raised when a client of the one before would be misled."""
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -24,7 +27,10 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class RpcError(Exception):
-    """A request that is answered with a JSON-RPC error; `request_id` is None when the request had none to read."""
+    """A request that is answered with a JSON-RPC error; `request_id` is None when the request had none to read.
+
+    `text` is for the citizen, where the code has words.
+    """
 
     def __init__(
         self,
@@ -35,6 +41,7 @@ class RpcError(Exception):
         advice: str,
         retry: bool = False,
         request_id: RequestId | None = None,
+        text: str | None = None,
     ) -> None:
         super().__init__(message)
         self.number = number
@@ -42,6 +49,7 @@ class RpcError(Exception):
         self.retry = retry
         self.advice = advice
         self.request_id = request_id
+        self.text = text
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -141,7 +149,9 @@ def encode_result(request_id: RequestId, result: msgspec.Struct) -> bytes:
 
 def encode_error(request_id: RequestId | None, error: RpcError) -> bytes:
     """Write the refusal of a request."""
-    data = {"code": error.code, "retry": error.retry, "advice": error.advice}
+    data: dict[str, str | bool] = {"code": error.code, "retry": error.retry, "advice": error.advice}
+    if error.text is not None:
+        data["text"] = error.text
     body = {"code": error.number, "message": str(error), "data": data}
     return _line({"jsonrpc": "2.0", "id": request_id, "error": body})
 

@@ -4,10 +4,13 @@ from runtime import texts
 from runtime.api.preview import MOST_PREVIEWS, TOKEN_SECONDS
 from runtime.api.roles import Role
 from runtime.api.shapes import (
+    AssistanceGiven,
     CertificateWanted,
+    ConsentGiven,
     DocumentProgress,
     DocumentWanted,
     Guidance,
+    IdentityWanted,
     Nothing,
     OfSession,
     PageShown,
@@ -15,14 +18,19 @@ from runtime.api.shapes import (
     PdfWanted,
     PreviewOpened,
     PreviewWanted,
+    ReprintWanted,
+    SessionExtended,
     SessionOpened,
 )
 from runtime.api.table import Caller, Method, Notice, Terminal
+from runtime.clearance import LeftBehind
 from runtime.services.certificate import CertificateResult
+from runtime.services.consent import ConsentResult
 from runtime.services.document import DocumentResult, PageResult
-from runtime.services.identity import IdentityResult
+from runtime.services.identity import Guide, IdentityResult
 from runtime.services.steps import Result
-from runtime.session import Session, SessionEnded
+from runtime.session import Session, SessionEnded, SessionWarning
+from runtime.sessions import OPEN_SECONDS
 from vision.page_report import Progress
 from vision.process import FINISH_SECONDS, PAGE_SECONDS
 from vision.verifier import ProgressListener
@@ -37,21 +45,44 @@ def _progress(caller: Caller, session: Session) -> ProgressListener:
 
 
 async def _open(terminal: Terminal, caller: Caller, _params: Nothing) -> SessionOpened:
-    return SessionOpened(terminal.sessions.open(caller).id)
+    return SessionOpened((await terminal.sessions.open(caller)).id)
 
 
-async def _verify(terminal: Terminal, caller: Caller, params: OfSession) -> IdentityResult:
+async def _extend(terminal: Terminal, caller: Caller, params: OfSession) -> SessionExtended:
+    return SessionExtended(terminal.sessions.extend(terminal.sessions.find(params.session, caller)))
+
+
+async def _consent(terminal: Terminal, caller: Caller, params: ConsentGiven) -> ConsentResult:
     session = terminal.sessions.find(params.session, caller)
+    return await terminal.consent.record(session, params.purpose, params.version, agreed=params.agreed)
 
+
+def _guide(caller: Caller, session: Session) -> Guide:
     def guide(code: str) -> None:
         caller.notify("session.guidance", Guidance(session.id, code, texts.text(code).zh))
 
-    return await terminal.identity.verify(session, guide)
+    return guide
+
+
+async def _verify(terminal: Terminal, caller: Caller, params: IdentityWanted) -> IdentityResult:
+    session = terminal.sessions.find(params.session, caller)
+    return await terminal.identity.verify(session, _guide(caller, session), params.means)
+
+
+async def _assist(terminal: Terminal, caller: Caller, params: AssistanceGiven) -> IdentityResult:
+    session = terminal.sessions.find(params.session, caller)
+    guide = _guide(caller, session)
+    return await terminal.identity.assist(session, guide, staff=params.staff, code=params.code)
 
 
 async def _certificate(terminal: Terminal, caller: Caller, params: CertificateWanted) -> CertificateResult:
     session = terminal.sessions.find(params.session, caller)
     return await terminal.certificate.request(session, params.certificate)
+
+
+async def _reprint(terminal: Terminal, caller: Caller, params: ReprintWanted) -> CertificateResult:
+    session = terminal.sessions.find(params.session, caller)
+    return await terminal.certificate.reprint(session, params.receipt)
 
 
 async def _begin_document(terminal: Terminal, caller: Caller, params: DocumentWanted) -> Result:
@@ -97,16 +128,47 @@ METHODS = (
         Nothing,
         SessionOpened,
         _open,
-        "Begin a citizen's session. It belongs to this connection and ends with it; there is one at a time.",
+        "Begin a citizen's session. It belongs to this connection and ends with it; there is one at a time. "
+        f"`session.not_clear` when something of the last citizen still lies at a device after {OPEN_SECONDS:g} s: the "
+        "error's text says what to take where; it is taken in after the configured time, and a new try succeeds.",
+        ("session.busy", "session.not_clear", "session.power"),
+    ),
+    Method(
+        "session.extend",
+        Role.UI,
+        OfSession,
+        SessionExtended,
+        _extend,
+        "Keep the session from ending of idleness, as any other request of it does.",
+    ),
+    Method(
+        "session.consent",
+        Role.UI,
+        ConsentGiven,
+        ConsentResult,
+        _consent,
+        "Record what the citizen chose when asked to consent to the use of a biometric; nothing is compared without. "
+        "Who declines is refused with `consent.declined` and the `alternatives` there are.",
     ),
     Method(
         "session.verify_identity",
         Role.UI,
-        OfSession,
+        IdentityWanted,
         IdentityResult,
         _verify,
-        "Read the ID card and compare its photo with the person before the camera; `session.guidance` says what the "
-        "citizen should do meanwhile.",
+        "Read the ID card, compare its photo with the person before the camera or its features with a finger, and get "
+        "the platform's assertion, which every later call carries. `session.guidance` says what the citizen should do "
+        "meanwhile. `consent.missing` without consent; `alternatives` are other ways where this one did not do.",
+        ("consent.missing",),
+    ),
+    Method(
+        "session.assist",
+        Role.UI,
+        AssistanceGiven,
+        IdentityResult,
+        _assist,
+        "Verify the citizen by a member of staff who looks at card and person: read the ID card and have the platform "
+        "check the one-time code. Who vouched is in the audit log, here and at the platform.",
     ),
     Method(
         "session.request_certificate",
@@ -114,7 +176,16 @@ METHODS = (
         CertificateWanted,
         CertificateResult,
         _certificate,
-        "Obtain a certificate for the verified citizen and print it.",
+        "Obtain a certificate for the verified citizen and print it. `receipt` is what it can be printed again by.",
+    ),
+    Method(
+        "session.reprint_certificate",
+        Role.UI,
+        ReprintWanted,
+        CertificateResult,
+        _reprint,
+        "Print a certificate of the verified citizen again, by its receipt number; the paper says that it is a reprint "
+        "and which.",
     ),
     Method(
         "session.begin_document",
@@ -170,6 +241,7 @@ METHODS = (
         f"A one-use token for the preview socket and one camera, good for {TOKEN_SECONDS:g} s: connect, send it with a "
         "newline, and read frames, each a 4-byte big-endian length and a JPEG. `camera.missing` without such a camera; "
         f"`preview.too_many` after {MOST_PREVIEWS} previews in a session.",
+        ("camera.missing", "preview.too_many"),
     ),
     Method(
         "preview.page",
@@ -183,7 +255,13 @@ METHODS = (
 )
 
 NOTICES = (
-    Notice("session.guidance", Guidance, "What the citizen should do now, during session.verify_identity."),
+    Notice("session.guidance", Guidance, "What the citizen should do now, while identity is verified."),
+    Notice("session.warning", SessionWarning, "The session ends after these seconds; session.extend averts idleness."),
+    Notice(
+        "session.left_behind",
+        LeftBehind,
+        "After a session: something lies at a device; it has to be taken before another session is opened.",
+    ),
     Notice("session.progress", DocumentProgress, "A step of session.add_page or session.finish_document begins."),
     Notice("session.ended", SessionEnded, "The session is gone, for whatever reason, and all it held is wiped."),
 )

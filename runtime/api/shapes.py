@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from runtime.alarms import AlarmEntry
+from runtime.session import Purpose
 from runtime.state import Component
 from runtime.tickets import Step
 from vision.page_report import MOST_BYTES, MOST_PAGES, PaperName, Sides, Tone
@@ -24,6 +25,40 @@ class OfSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Names the caller's session."""
 
     session: SessionId
+
+
+class ConsentGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names the caller's session, and says what the citizen chose when shown which text."""
+
+    session: SessionId
+    agreed: Annotated[bool, Meta(description="False declines, and takes an earlier consent back.")]
+    version: Annotated[
+        str, Meta(pattern="^[A-Za-z0-9._-]{1,14}$", description="The version of the text that the citizen saw.")
+    ]
+    purpose: Annotated[Purpose, Meta(description="The biometric that the text is about.")] = "face"
+
+
+class IdentityWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names the caller's session and says what is compared with the card."""
+
+    session: SessionId
+    means: Annotated[Purpose, Meta(description="The face before the camera, or a finger that the card carries.")] = (
+        "face"
+    )
+
+
+class AssistanceGiven(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names the caller's session, and the member of staff who vouches, with the second factor's one-time code."""
+
+    session: SessionId
+    staff: Annotated[str, Meta(pattern="^[A-Za-z][A-Za-z0-9._-]{0,31}$", description="The account at the platform.")]
+    code: Annotated[str, Meta(pattern="^[0-9]{6}$", description="The code of the moment (RFC 6238).")]
+
+
+class SessionExtended(msgspec.Struct, frozen=True):
+    """For how long the session goes on without another request."""
+
+    seconds: float
 
 
 class PreviewWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +110,13 @@ class CertificateWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
         str,
         Meta(pattern="^[a-z0-9_]{1,64}$", description="The certificate's name, as in `social_insurance_enrolment`."),
     ]
+
+
+class ReprintWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names the caller's session and the receipt of a certificate."""
+
+    session: SessionId
+    receipt: Annotated[str, Meta(max_length=32, description="The receipt number on the paper, however it is typed.")]
 
 
 class OfDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,13 +190,6 @@ class SessionOpened(msgspec.Struct, frozen=True):
     session: str
 
 
-class Subscribed(msgspec.Struct, frozen=True):
-    """The whole state at `sequence`; `events.change` notifications follow from the next one on."""
-
-    sequence: int
-    state: dict[str, Component]
-
-
 class PreviewOpened(msgspec.Struct, frozen=True):
     """Where to connect for frames, and the token to send there, ended by a newline."""
 
@@ -198,4 +233,5 @@ class Described(msgspec.Struct, frozen=True):
     openrpc: str
     info: dict[str, str]
     methods: list[Any]
+    notifications: list[Any] = msgspec.field(name="x-notifications")
     components: dict[str, Any]

@@ -7,15 +7,27 @@ from typing import Any, Protocol
 import msgspec
 
 from runtime.alarms import Alarms
+from runtime.api.operations import Operations
+from runtime.api.presence import Presence
 from runtime.api.preview import Previews
 from runtime.api.roles import Role
 from runtime.audit import Audit
 from runtime.peripherals import Peripherals
 from runtime.seams import HostPower
+from runtime.services.applications import Applications
 from runtime.services.certificate import CertificateService
+from runtime.services.consent import ConsentService
 from runtime.services.document import DocumentService
+from runtime.services.hotline import Hotline
 from runtime.services.identity import IdentityService
-from runtime.session import Owner, Sessions
+from runtime.services.matters import Matters
+from runtime.services.payment import Payments
+from runtime.services.payment_days import DayBook
+from runtime.services.payment_slip import Slips
+from runtime.services.progress import ProgressService
+from runtime.services.sharing import Sharing
+from runtime.session import Owner
+from runtime.sessions import Sessions
 from runtime.state import StateBoard, Subscription
 from runtime.tickets import Tickets
 from runtime.trial import Trials
@@ -25,8 +37,15 @@ class Caller(Owner, Protocol):
     """The connection a request came on."""
 
     @property
-    def role(self) -> Role:
-        """The caller's role."""
+    def roles(self) -> frozenset[Role]:
+        """The caller's roles."""
+
+    @property
+    def operations(self) -> Operations:
+        """The operations that it started."""
+
+    def prepare(self, method: str, params: bytes) -> tuple[msgspec.Struct, Callable[[], Awaitable[msgspec.Struct]]]:
+        """Return the parameters of a call and what does it, both for this caller; both raise RpcError."""
 
     def forward(self, subscription: Subscription) -> None:
         """Send the subscription's changes from now on, in place of an earlier one's."""
@@ -42,10 +61,20 @@ class Terminal:
     preview_socket: str
     state: StateBoard
     sessions: Sessions
+    consent: ConsentService
     identity: IdentityService
     certificate: CertificateService
     document: DocumentService
+    matters: Matters
+    applications: Applications
+    payments: Payments
+    slips: Slips
+    payment_days: DayBook
+    progress: ProgressService
+    hotline: Hotline
+    sharing: Sharing
     previews: Previews
+    presence: Presence
     power: HostPower
     audit: Audit
     peripherals: Peripherals
@@ -58,7 +87,10 @@ class Terminal:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A row of the table. `role` is None for a method that both roles may call."""
+    """A row of the table. `role` is None for a method that every role may call.
+
+    `errors` are the codes of its JSON-RPC errors beyond those of every request and of every session.
+    """
 
     name: str
     role: Role | None
@@ -66,6 +98,7 @@ class Method:
     result: type[msgspec.Struct]
     handler: Callable[[Terminal, Caller, Any], Awaitable[msgspec.Struct]]
     description: str
+    errors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

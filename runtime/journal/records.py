@@ -1,8 +1,55 @@
 """The statements on records and cursors; each runs inside its caller's transaction."""
 
 import sqlite3
+from dataclasses import dataclass
 
-from transport.payload import Payload
+import msgspec
+
+from runtime.messages import CATALOGUE, RecordsShed, to_payload
+from transport.payload import Payload, Record
+from transport.sm import sm3
+
+_SHED = CATALOGUE[RecordsShed].schema
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the platform knows a stream by, and after which sequence its numbers under this name begin."""
+
+    name: str
+    after: int = 0
+
+    def record(self, sequence: int, payload: Payload) -> Record:
+        """Return a record of the stream as the platform is told of it."""
+        if self.after and payload.schema == _SHED:
+            shed = msgspec.msgpack.decode(payload.body, type=RecordsShed)
+            payload = to_payload(RecordsShed(max(1, shed.first - self.after), shed.last - self.after, shed.at))
+        return Record(self.name, sequence - self.after, payload)
+
+
+def told(db: sqlite3.Connection) -> dict[str, Told]:
+    """Return the streams that are told under another name than their own."""
+    rows = db.execute("SELECT stream, told_as, after FROM streams")
+    return {stream: Told(told_as, after) for stream, told_as, after in rows}
+
+
+def rename(db: sqlite3.Connection, stream: str, name: str) -> Told:
+    """Have what was not receipted of a stream told under another name from now on."""
+    renamed = Told(name, cursor(db, stream))
+    db.execute("INSERT OR REPLACE INTO streams VALUES (?, ?, ?)", (stream, renamed.name, renamed.after))
+    return renamed
+
+
+def has(db: sqlite3.Connection, stream: str, sequence: int, digest: bytes) -> bool:
+    """Whether the record there has a body of this SM3, or may have had: it was receipted, or shed since."""
+    if sequence <= cursor(db, stream):
+        return True
+    row = db.execute(
+        "SELECT schema, body FROM records WHERE stream = ? AND sequence = ?", (stream, sequence)
+    ).fetchone()
+    if row is None:
+        return sequence <= last(db, stream)
+    return row[0] == _SHED or sm3(row[1]) == digest
 
 
 def cursor(db: sqlite3.Connection, stream: str) -> int:

@@ -163,9 +163,12 @@ def _number(db: sqlite3.Connection, pragma: str) -> int:
 
 
 def _reserve(db: sqlite3.Connection) -> Path | None:
-    """Return the reserve's path, `journal.reserve` beside `journal.db`; None for a database in memory."""
-    name = db.execute("PRAGMA database_list").fetchone()[2]
-    return Path(name).with_suffix(".reserve") if name else None
+    """Return the reserve's path, `journal.reserve` beside `journal.db`; None for a database in memory.
+
+    SQLite tells a file by its absolute path, and calls a database that was deserialized `x`.
+    """
+    file = Path(db.execute("PRAGMA database_list").fetchone()[2])
+    return file.with_suffix(".reserve") if file.is_absolute() else None
 
 
 def _reserved(db: sqlite3.Connection) -> bool:

@@ -54,6 +54,38 @@ CREATE TABLE announcements (
     PRIMARY KEY (schema, id)
 ) STRICT
 """,
+    """
+ALTER TABLE intents ADD COLUMN name TEXT NOT NULL DEFAULT '';
+UPDATE intents SET name = transaction_id;
+CREATE TABLE streams (stream TEXT PRIMARY KEY, told_as TEXT NOT NULL, after INTEGER NOT NULL) STRICT;
+CREATE TABLE payments (
+    order_id TEXT PRIMARY KEY, method TEXT NOT NULL, amount_fen INTEGER NOT NULL, purpose TEXT NOT NULL,
+    state TEXT NOT NULL, opened_at REAL NOT NULL, day TEXT NOT NULL, code TEXT, moved_at REAL
+) STRICT;
+CREATE INDEX payments_purpose ON payments (purpose);
+CREATE INDEX payments_day ON payments (day);
+CREATE INDEX payments_under_way ON payments (state) WHERE state IN ('paid', 'reversing');
+CREATE TABLE payment_ends (order_id TEXT PRIMARY KEY) STRICT;
+CREATE TABLE payment_days (
+    day TEXT PRIMARY KEY, reconciled_at REAL NOT NULL, orders INTEGER NOT NULL, unsettled INTEGER NOT NULL
+) STRICT;
+CREATE TABLE payment_differences (
+    day TEXT NOT NULL, order_id TEXT NOT NULL, terminal TEXT, platform TEXT, at REAL NOT NULL,
+    PRIMARY KEY (day, order_id)
+) STRICT;
+CREATE TABLE catalogues (
+    version INTEGER PRIMARY KEY, content BLOB NOT NULL, signature BLOB NOT NULL, state TEXT NOT NULL
+) STRICT;
+CREATE TABLE metering (
+    id TEXT PRIMARY KEY, resource TEXT NOT NULL, mode TEXT NOT NULL, units INTEGER NOT NULL, at REAL NOT NULL,
+    month TEXT NOT NULL, code TEXT
+) STRICT;
+CREATE TABLE sharing (name TEXT PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE datasets (
+    resource TEXT NOT NULL, version INTEGER NOT NULL, position INTEGER NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (resource, version, position)
+) STRICT
+""",
 )
 """Step n makes schema version n of the version before; a new file takes all of them."""
 

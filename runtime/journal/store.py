@@ -7,7 +7,7 @@ A record and the change it tells of are one transaction. It fulfils `transport.p
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -41,10 +41,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """An effect on the world that was begun: a random key, its kind and the transaction it belongs to."""
+    """An effect on the world that was begun: a random key, its kind, what it is found by, whose step it was."""
 
     key: str
     kind: str
+    name: str
     transaction: str
     opened_at: float
 
@@ -53,7 +54,8 @@ class Journal:
     """The terminal's durable log, on one SQLite connection behind the executor.
 
     `streams` names its streams, the most urgent first, once it is open. The names carry the journal's random id, so
-    that a new journal (another disk) never counts in sequences that the platform already has (I6).
+    that a new journal (another disk) never counts in sequences that the platform already has (I6). One that was
+    restored from an older image does: what it has left to tell of a stream is then told under another name (`renew`).
 
     What is written is on the disk when the call returns. A call that is cancelled may or may not have taken place.
     When the disk is full room is made (`runtime.journal.room`); where that does not help, every call that writes
@@ -69,6 +71,8 @@ class Journal:
         self._receipt = asyncio.Event()
         self._is_deaf = False
         self._on_receipt: dict[str, Callable[[int], None]] = {}
+        self._on_renewal: Callable[[Stream], Awaitable[None]] | None = None
+        self._told: dict[str, records.Told] = {}
         self.streams: dict[Stream, str] = {}
 
     @property
@@ -82,7 +86,7 @@ class Journal:
         Raises JournalError: `journal.newer` for a schema from a later release, `journal.damaged` for a broken file.
         """
 
-        def work(db: sqlite3.Connection) -> dict[Stream, str]:
+        def work(db: sqlite3.Connection) -> tuple[dict[Stream, str], dict[str, records.Told]]:
             try:
                 journal_id = prepare(db)
             except sqlite3.OperationalError as error:
@@ -92,9 +96,9 @@ class Journal:
                 journal_id = prepare(db)
             streams: dict[Stream, str] = {stream: f"{stream}-{journal_id}" for stream in STREAMS}
             self._room.open(db, streams.values())
-            return streams
+            return streams, records.told(db)
 
-        self.streams = await self._read(work, seconds=OPEN_SECONDS)
+        self.streams, self._told = await self._read(work, seconds=OPEN_SECONDS)
 
     async def checkpoint(self) -> None:
         """Move the write-ahead log into the database, before the executor is closed; on a full disk it stays a log."""
@@ -114,22 +118,60 @@ class Journal:
         finally:
             self._appended.set()
 
-    async def open_intent(self, kind: str, transaction: str) -> Intent:
-        """Note, before it is done, that an effect of this `kind` is about to be done (rule 2)."""
-        intent = Intent(secrets.token_hex(16), kind, transaction, self._wall_clock())
-        row = (intent.key, kind, transaction, intent.opened_at)
-        await self._write(lambda db: db.execute("INSERT INTO intents VALUES (?, ?, ?, 'open', NULL, ?, NULL)", row))
+    async def open_intent(
+        self,
+        kind: str,
+        name: str,
+        transaction: str,
+        also: Callable[[sqlite3.Connection], object] | None = None,
+        *,
+        key: str | None = None,
+    ) -> Intent:
+        """Note, before it is done, that an effect of this `kind` is about to be done (rule 2), and what that changes.
+
+        `name` is what it is found by (a receipt or order number), `transaction` the id under which its events are told.
+        `also` changes tables of others' own in the same transaction, as the work of `write` does. `key` (32 hexadecimal
+        digits) is given by a caller who has to know it before anybody can find the intent.
+        """
+        intent = Intent(key or secrets.token_hex(16), kind, name, transaction, self._wall_clock())
+        row = (intent.key, kind, transaction, intent.opened_at, name)
+
+        def begin(db: sqlite3.Connection) -> None:
+            db.execute("INSERT INTO intents VALUES (?, ?, ?, 'open', NULL, ?, NULL, ?)", row)
+            if also is not None:
+                also(db)
+
+        await self._write(begin)
         return intent
 
-    async def close_intent(self, intent: Intent, outcome: Outcome, code: str | None, event: SupervisionEvent) -> None:
-        """Note what became of an effect and the event that tells of it, in one transaction."""
+    async def close_intent(
+        self,
+        intent: Intent,
+        outcome: Outcome,
+        code: str | None,
+        event: SupervisionEvent,
+        also: Callable[[sqlite3.Connection], object] | None = None,
+        *,
+        last_word: msgspec.Struct | None = None,
+    ) -> None:
+        """Note what became of an effect, the event that tells of it and what it changed (`also`), in one transaction.
+
+        `also` changes tables of others' own, as the work of `write` does. `last_word` is appended too where no other
+        intent of this kind and name is open or was done.
+        """
         stream, payload = self._place(event)
+        last = None if last_word is None else self._place(last_word)
         row = (outcome, code, self._wall_clock(), intent.key)
+        others = "SELECT 1 FROM intents WHERE kind = ? AND name = ? AND key <> ? AND state IN ('open', 'done')"
 
         def settle(db: sqlite3.Connection) -> int:
             statement = "UPDATE intents SET state = ?, code = ?, settled_at = ? WHERE key = ? AND state = 'open'"
             if db.execute(statement, row).rowcount == 1:
                 records.append(db, stream, payload)
+                if last is not None and db.execute(others, (intent.kind, intent.name, intent.key)).fetchone() is None:
+                    records.append(db, *last)
+                if also is not None:
+                    also(db)
                 db.execute(
                     "DELETE FROM intents WHERE rowid <= (SELECT max(rowid) FROM intents) - ? AND state <> 'open'",
                     (KEPT,),
@@ -147,9 +189,9 @@ class Journal:
 
     async def open_intents(self, kind: str) -> list[Intent]:
         """Return the intents of a kind whose outcome was never noted, oldest first."""
-        statement = (
-            "SELECT key, kind, transaction_id, opened_at FROM intents WHERE kind = ? AND state = 'open' ORDER BY 4"
-        )
+        statement = """
+            SELECT key, kind, name, transaction_id, opened_at FROM intents
+            WHERE kind = ? AND state = 'open' ORDER BY opened_at"""
         rows = await self._read(lambda db: db.execute(statement, (kind,)).fetchall())
         return [Intent(*row) for row in rows]
 
@@ -177,17 +219,44 @@ class Journal:
                 self._appended.set()
 
     async def unacknowledged(self, stream: str, after: int, limit: int) -> list[Record]:
-        """Return up to `limit` records above both `after` and what the platform has, in order."""
+        """Return up to `limit` records above both `after` and what the platform has, in order, as it is told of them.
+
+        `after`, like every sequence that the line says, counts under the name that the platform knows the stream by.
+        """
         statement = "SELECT sequence, schema, version, body FROM records WHERE stream = ? AND sequence > ?"
+        told = self._told_as(stream)
 
         def work(db: sqlite3.Connection) -> list[tuple[int, str, int, bytes]]:
-            start = max(after, records.cursor(db, stream))
+            start = max(after + told.after, records.cursor(db, stream))
             return db.execute(f"{statement} ORDER BY sequence LIMIT ?", (stream, start, limit)).fetchall()
 
         return [
-            Record(stream, sequence, Payload(schema, version, personal=False, body=body))
+            told.record(sequence, Payload(schema, version, personal=False, body=body))
             for sequence, schema, version, body in await self._read(work)
         ]
+
+    async def has(self, stream: str, sequence: int, digest: bytes) -> bool:
+        """Whether the body of the record at `sequence` has this SM3, as far as the journal still knows it."""
+        place = sequence + self._told_as(stream).after
+        return await self._read(lambda db: records.has(db, stream, place, digest))
+
+    async def renew(self, stream: str) -> None:
+        """Tell what the platform has not receipted of `stream` under another name from now on, numbered from 1.
+
+        The platform has other records under this one, so the journal went back to an older image. That is told before
+        it is done; where it cannot be written down all stays as it is, and the next receipt shows it again.
+        """
+        kind = next(one for one, name in self.streams.items() if name == stream)
+        log.error("journal_went_back", stream=stream)
+        if self._on_renewal is not None:
+            await self._on_renewal(kind)
+        name = f"{kind}-{secrets.token_hex(8)}"
+        try:
+            self._told[stream] = await self._write(lambda db: records.rename(db, stream, name))
+        except JournalError as error:
+            if error.code not in ("journal.disk_full", "journal.write_failed"):
+                raise
+            log.error("stream_not_renewed", code=error.code)
 
     async def acknowledge(self, stream: str, sequence: int) -> None:
         """Move the stream's cursor forward; never back, and never past the last record.
@@ -195,9 +264,10 @@ class Journal:
         Of the receipted records the newest KEPT stay. A power cut may lose the last of these calls; the platform then
         gets some records once more, and knows them. So a disk that takes nothing does not stop the delivery either.
         """
+        place = sequence + self._told_as(stream).after
         try:
-            if not await self._write(lambda db: records.acknowledge(db, stream, sequence, KEPT), is_urgent=False):
-                log.warning("receipt_ahead_of_journal", stream=stream, sequence=sequence)
+            if not await self._write(lambda db: records.acknowledge(db, stream, place, KEPT), is_urgent=False):
+                log.warning("receipt_ahead_of_journal", stream=stream, sequence=place)
                 return
             self._is_deaf = False
         except JournalError as error:
@@ -209,7 +279,11 @@ class Journal:
         self._receipt.set()
         self._receipt = asyncio.Event()
         if listener := self._on_receipt.get(stream):
-            listener(sequence)
+            listener(place)
+
+    def watch_renewals(self, listener: Callable[[Stream], Awaitable[None]]) -> None:
+        """Have `listener` tell that the journal went back, whenever it shows in a stream."""
+        self._on_renewal = listener
 
     def watch(self, stream: Stream, listener: Callable[[int], None]) -> None:
         """Tell `listener` of each receipt of a stream from now on: its sequence."""
@@ -233,6 +307,9 @@ class Journal:
             if not any(waiting[stream] for stream in AWAITED):
                 return
             await receipt.wait()
+
+    def _told_as(self, stream: str) -> records.Told:
+        return self._told.get(stream) or records.Told(stream)
 
     def _place(self, message: msgspec.Struct) -> tuple[str, Payload]:
         """Return the stream that a message goes to, and the message encoded."""

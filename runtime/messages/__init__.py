@@ -1,11 +1,21 @@
 """The catalogue of what is said to the platform and back: each message's schema, version, personal flag and limit."""
 
 from collections import Counter
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
 
-from runtime.messages import certificate, line, supervision
+from runtime.messages import (
+    applications,
+    certificate,
+    hotline,
+    identity,
+    line,
+    matters,
+    payment,
+    sharing,
+    supervision,
+)
 from runtime.messages.certificate import CertificateIssue, CertificateRequest, Refusal, seal_content
 from runtime.messages.entry import STREAMS, Entry, Stream
 from runtime.messages.line import (
@@ -49,7 +59,7 @@ __all__ = [
     "unknown_fields",
 ]
 
-_MODULES = (supervision, line, certificate)
+_MODULES = (supervision, line, identity, matters, certificate, applications, payment, hotline, sharing)
 CATALOGUE: dict[type[msgspec.Struct], Entry] = {
     kind: row for module in _MODULES for kind, row in module.ENTRIES.items()
 }
@@ -62,7 +72,7 @@ M = TypeVar("M", bound=msgspec.Struct)
 unknown_fields: Counter[str] = Counter()
 """Fields of a later release that were left out of what was received, by schema."""
 
-_NIL = b"\xc0"
+_NIL = 0xC0
 
 
 class MessageError(Exception):
@@ -106,14 +116,15 @@ def from_payload(payload: Payload, *expected: type[M]) -> M:
     return message
 
 
-def _unknown(body: bytes | msgspec.Raw, kind: type[msgspec.Struct]) -> int:
-    """Count the fields of an encoded struct, and of the structs in it, that `kind` does not have."""
-    content = msgspec.msgpack.decode(body, type=dict[str, msgspec.Raw])
-    types = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
-    count = len(content.keys() - types.keys())
-    for name in content.keys() & types.keys():
-        inner = [one for one in (types[name], *get_args(types[name])) if isinstance(one, type)]
-        for struct in inner:
-            if issubclass(struct, msgspec.Struct) and bytes(content[name]) != _NIL:
-                count += _unknown(content[name], struct)
-    return count
+def _unknown(body: bytes | msgspec.Raw, kind: Any) -> int:
+    """Count the fields that `kind` does not have in an encoded struct, and in the structs in it, in tuples too."""
+    inner = [one for one in get_args(kind) if one is not type(None)]
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        content = msgspec.msgpack.decode(body, type=dict[str, msgspec.Raw])
+        types = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+        inside = sum(_unknown(content[name], types[name]) for name in content.keys() & types.keys())
+        return len(content.keys() - types.keys()) + inside
+    if get_origin(kind) is tuple:
+        return sum(_unknown(one, inner[0]) for one in msgspec.msgpack.decode(body, type=list[msgspec.Raw]))
+    is_optional = len(inner) == 1 and len(get_args(kind)) == 2
+    return _unknown(body, inner[0]) if is_optional and memoryview(body)[0] != _NIL else 0

@@ -6,12 +6,19 @@ from runtime.messages.entry import Entry
 
 
 class CertificateRequest(msgspec.Struct, frozen=True):
-    """Asks for a certificate of a verified citizen (T7)."""
+    """Asks for a certificate of the citizen of the `assertion` (T7), under a receipt number made by the terminal."""
 
+    receipt: str
     certificate: str
-    name: str
-    id_number: str
+    assertion: bytes
     paper_width_millimetres: int
+
+
+class CertificateReprint(msgspec.Struct, frozen=True):
+    """Asks once more for the issue of a receipt, which must be of the citizen of the `assertion`."""
+
+    receipt: str
+    assertion: bytes
 
 
 class CertificateIssue(msgspec.Struct, frozen=True):
@@ -28,6 +35,13 @@ class CertificateIssue(msgspec.Struct, frozen=True):
     pdf: bytes
     digest: bytes
     seal: bytes
+
+
+class CertificateCopy(msgspec.Struct, frozen=True):
+    """The issue as it was, and how many times it was given out again, this time included."""
+
+    issue: CertificateIssue
+    copy: int
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -55,6 +69,8 @@ def seal_content(issue: CertificateIssue) -> bytes:
 
 ENTRIES: dict[type[msgspec.Struct], Entry] = {
     CertificateRequest: Entry("certificate.request", 1, personal=True, limit_bytes=4_096),
+    CertificateReprint: Entry("certificate.reprint", 1, personal=True, limit_bytes=4_096),
+    CertificateCopy: Entry("certificate.copy", 1, personal=True, limit_bytes=512_000),
     CertificateIssue: Entry("certificate.issue", 1, personal=True, limit_bytes=512_000),
     Refusal: Entry("refusal", 1, personal=False, limit_bytes=1_024),
 }

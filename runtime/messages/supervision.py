@@ -25,11 +25,20 @@ class FaceEvidence(msgspec.Struct, frozen=True):
     layers: dict[str, str]
 
 
+class ConsentEvidence(msgspec.Struct, frozen=True):
+    """What a citizen was asked to consent to, and which version of the text they saw."""
+
+    purpose: Literal["face", "fingerprint"]
+    version: str
+
+
 class SupervisionEvent(msgspec.Struct, frozen=True):
     """One step of one transaction, without personal data (T12). Identifiers are random; times are UTC seconds.
 
+    `operation` is what the transaction does, as the audit log calls it; a settlement and a ticket have none.
+
     The life of a fault's ticket (T15) is such a transaction: it says which `device` it is about. `face` is there when
-    the step came to a face decision.
+    the step came to a face decision, `consent` when it was one; the outcome says whether it was given.
     """
 
     transaction: str
@@ -42,6 +51,8 @@ class SupervisionEvent(msgspec.Struct, frozen=True):
     rig: bool
     device: str | None = None
     face: FaceEvidence | None = None
+    consent: ConsentEvidence | None = None
+    operation: str | None = None
 
 
 class Alarm(msgspec.Struct, frozen=True):
@@ -60,7 +71,10 @@ class Alarm(msgspec.Struct, frozen=True):
 
 
 class TerminalHealth(msgspec.Struct, frozen=True):
-    """How the terminal is, from time to time (T16): its components' states and what it uses."""
+    """How the terminal is, from time to time (T16): its components' states and what it uses.
+
+    `unknown_fields` counts what a platform of a later release said in this life that this release does not know.
+    """
 
     at: float
     boot_id: str
@@ -70,6 +84,7 @@ class TerminalHealth(msgspec.Struct, frozen=True):
     waiting: dict[str, int]
     resident_bytes: int
     open_descriptors: int
+    unknown_fields: int = 0
 
 
 class RecordsShed(msgspec.Struct, frozen=True):

@@ -111,7 +111,7 @@ class DocumentService:
         async def work() -> dict[str, Any]:
             session.drop_document()
             document = await self.cameras.finish_document(progress, most_bytes=most_bytes)
-            session.keep_document(document.pdf)
+            session.keep_document(document.pdf, document.pages)
             return {"pages": document.pages, "bytes": len(document.pdf)}
 
         return await self._operate(session, _FINISH, DocumentResult, work)
@@ -131,7 +131,7 @@ class DocumentService:
     ) -> R:
         """Do one step as an operation of the session; `work` returns what `kind` has beyond a Result."""
         async with session.operation():
-            transaction = Transaction(self.journal, self.origin)
+            transaction = Transaction(self.journal, self.origin, operation.event)
             outcome: Outcome = "unknown"
             code: str | None = INTERRUPTED
             try:

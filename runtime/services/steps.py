@@ -12,6 +12,7 @@ import structlog
 
 from runtime.journal import Journal, JournalError, Outcome
 from runtime.messages import FaceEvidence, SupervisionEvent
+from runtime.messages.supervision import ConsentEvidence
 from runtime.supervisor import error_code
 
 log = structlog.get_logger(__name__)
@@ -55,6 +56,7 @@ class Found:
     """What a step found out, for its event."""
 
     face: FaceEvidence | None = None
+    consent: ConsentEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,15 @@ class Origin:
 
 
 class Transaction:
-    """One business operation under a random id."""
+    """One business operation under a random id; every event of it names the operation.
 
-    def __init__(self, journal: Journal, origin: Origin) -> None:
+    From these events alone response time and success are derived (T12): it lasted from the first's begin to the last's
+    end, and succeeded when none of them is refused or unknown.
+    """
+
+    def __init__(self, journal: Journal, origin: Origin, operation: str) -> None:
         self.id = secrets.token_hex(8)
+        self._operation = operation
         self.steps: list[Step] = []
         self._journal = journal
         self._origin = origin
@@ -85,7 +92,8 @@ class Transaction:
     async def step(self, name: str, *, deadline_seconds: float, no_answer: str) -> AsyncIterator[Found]:
         """Do one step and journal its event, whatever happens, with what was found until then.
 
-        An expected error becomes Refused with its code; the deadline becomes Refused with the code `no_answer`.
+        An expected error becomes Refused with its code; the deadline becomes Refused with the code `no_answer`. What
+        was not answered is journaled as unknown: nobody can say that it was not done.
         """
         started = asyncio.get_running_loop().time()
         outcome: Outcome = "unknown"
@@ -100,24 +108,25 @@ class Transaction:
             code = no_answer if timed_out else error_code(error)
             if code == "internal":
                 raise
-            outcome = "refused"
+            outcome = "unknown" if timed_out or code.endswith(".no_answer") else "refused"
             retry = timed_out or bool(getattr(error, "retry", False))
             raise Refused(code, str(error), retry=retry) from None
         finally:
             event = self.event(name, outcome, code, asyncio.get_running_loop().time() - started)
-            await self._record(msgspec.structs.replace(event, face=found.face))
+            await self._record(msgspec.structs.replace(event, face=found.face, consent=found.consent))
 
     def event(self, step: str, outcome: Outcome, code: str | None, seconds: float) -> SupervisionEvent:
         """Note a step of this operation and return its event, for a journal entry of the caller's own."""
         seconds = round(seconds, 6)
         self.steps.append(Step(step, outcome, code, seconds))
-        return event(self._origin, self.id, step, outcome=outcome, code=code, seconds=seconds)
+        told = event(self._origin, self.id, step, outcome=outcome, code=code, seconds=seconds)
+        return msgspec.structs.replace(told, operation=self._operation)
 
     async def _record(self, told: SupervisionEvent) -> None:
         try:
             await self._journal.append(told)
         except JournalError as error:
-            if told.outcome == "unknown":  # a cancellation or a bug is on its way up and goes on
+            if told.outcome == "unknown":  # a cancellation, a bug or a silence is on its way up and goes on
                 log.error("outcome_not_journaled", code=error.code)
                 return
             raise Refused(error.code, str(error), retry=error.retry) from None

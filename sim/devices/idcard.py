@@ -31,6 +31,8 @@ OTHER_SAM_ID = SAM_ID[:-1] + bytes([SAM_ID[-1] ^ 1])
 MANAGEMENT = bytes(range(1, MANAGEMENT_BYTES + 1))
 _NO_FACE = b"WLf\0".ljust(PHOTO_BYTES, b"\0")
 """The photo block of protocols 1.5, which shows nobody."""
+EXCHANGE_LOOKS = 3
+"""How often the reader finds nothing while a hand puts one card in the place of another."""
 _KNOWN = frozenset(Command)
 _NEWER = frozenset({Command.ADDRESS, Command.MANAGEMENT, Command.READ_FINGERS})
 
@@ -59,6 +61,7 @@ class VirtualIdCardReader:
         self._leaving = self._hanging = False
         self._old = False
         self._other = False
+        self._looks_without = 0
 
     @property
     def verbs(self) -> Verbs:
@@ -173,6 +176,7 @@ class VirtualIdCardReader:
         if len(block) != PHOTO_BYTES:
             raise ValueError(f"a photo block has {PHOTO_BYTES} bytes, not {len(block)}")
         encode_text_block(text, flag=flag)
+        self._looks_without = EXCHANGE_LOOKS if self._card is not None else 0
         self.remove_card()
         self._card, self._photo = _Card(text, flag, block), block
 
@@ -207,7 +211,8 @@ class VirtualIdCardReader:
 
     def _find(self) -> bytes:
         self._selected = False
-        self._found = self._card is not None and not self._finished
+        self._looks_without, is_exchanged = max(0, self._looks_without - 1), self._looks_without > 0
+        self._found = self._card is not None and not self._finished and not is_exchanged
         return encode_reply(Status.FOUND, bytes(4)) if self._found else encode_reply(Status.NO_CARD)
 
     def _select(self) -> bytes:

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from transport.errors import TransportError
+from transport.line_keys import OVERLAP_SECONDS
 from transport.parts import PART_BYTES, Incoming, Outgoing
-from transport.ring import KeyRing
+from transport.ring import Ends, KeyRing
 from transport.uplink import Message
 from transport.wire import Answer, Part, PartReceipt, encode, topic
 
@@ -21,10 +22,27 @@ class TerminalLine:
 
     terminal: str
     ring: KeyRing = field(default_factory=KeyRing)
-    expires_at: float = 0.0
     commands_sent_at: float = float("-inf")
+    _revoked: Ends | None = None
     _incoming: dict[bytes, Incoming] = field(default_factory=dict)
     _outgoing: dict[bytes, Outgoing] = field(default_factory=dict)
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether the keys in force were revoked."""
+        return self._revoked is not None and self._revoked is self.ring.in_force
+
+    def revoke(self) -> None:
+        """Trust no key any more; those in force stay for the word that the revocation was taken."""
+        self._revoked = self.ring.in_force
+        self.ring.retire()
+        self.ring.withdraw()
+
+    def open(self, stream: str, body: bytes, now: float) -> bytes:
+        """Return what the terminal sealed; raise TransportError as the ring does, also for keys that have ended."""
+        self.ring.expire(now)
+        before_until = now if self.is_revoked else now + OVERLAP_SECONDS
+        return self.ring.open(stream, body, before_until=before_until)
 
     def seal(self, stream: str, plaintext: bytes) -> Message:
         """Return a sealed message for the terminal."""

@@ -7,7 +7,7 @@ Whatever does not fit is complained of: logged and counted, never answered as if
 import hashlib
 import math
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,11 +57,13 @@ from transport.wire import (
 
 log = structlog.get_logger(__name__)
 
+_REVOCATION = CATALOGUE[KeyRevocation].schema
 _JOURNALED = [kind for kind, entry in CATALOGUE.items() if entry.stream is not None]
 
 CLOCK_TOLERANCE_SECONDS = 300.0
 """A terminal's clock this far off is noted; nothing is refused for it."""
 COMMAND_SECONDS = 3_600
+OWN_COMMAND_SECONDS = 7 * 86_400
 COMMAND_AGAIN_SECONDS = 5.0
 WITHDRAW_AGAIN_SECONDS = 1.0
 SETTLE = "call.settle"
@@ -107,6 +109,7 @@ class Platform:
                 self.wall_clock,
                 self.faults,
                 self._order,
+                self._order_one,
             )
         )
 
@@ -115,6 +118,7 @@ class Platform:
         """The verbs of the rig's control socket."""
         return {
             **self.faults.verbs,
+            **self.services.verbs,
             "summary": self.summary,
             "rotate_keys": self.rotate_keys,
             "revoke": self.revoke,
@@ -151,6 +155,8 @@ class Platform:
     def revoke(self) -> None:
         """Revoke the keys of every terminal, and grant no new ones until `reinstate`."""
         self._order(KeyRevocation("ordered"))
+        for line in self._lines.values():
+            line.revoke()
         self.faults.is_revoked = True
 
     def reinstate(self) -> None:
@@ -166,23 +172,37 @@ class Platform:
         begins = int(self.wall_clock()) + begins_in_seconds
         self._order(MaintenanceWindow(secrets.token_hex(4), begins, begins + seconds))
 
-    def _order(self, order: msgspec.Struct, life_seconds: int = COMMAND_SECONDS) -> None:
+    def _order(self, order: msgspec.Struct) -> None:
         """Give every terminal a command, at once where its line is up."""
+        self._command(self.keys.terminals, order, COMMAND_SECONDS)
+
+    def _order_one(self, terminal: str, order: msgspec.Struct) -> None:
+        """Give a terminal a command about what is its own: it keeps for long, and is told at once."""
+        self._command([terminal], order, OWN_COMMAND_SECONDS)
+
+    def _command(self, terminals: Iterable[str], order: msgspec.Struct, life_seconds: int) -> None:
         payload = to_payload(order)
         expires = int(self.wall_clock()) + life_seconds
-        for terminal in self.keys.terminals:
+        for terminal in terminals:
             self.store.add_command(terminal, expires, payload.schema, payload.version, payload.body)
         self.store.commit()
-        for line in self._lines.values():
+        for terminal in terminals:
+            if (line := self._lines.get(terminal)) is None:
+                continue
             try:
                 self.on_push(self._commands(line))
             except TransportError:
                 continue  # it has no keys now: its next word brings the commands
 
     def _commands(self, line: TerminalLine) -> list[Message]:
-        """Return every command that the terminal has not taken."""
+        """Return every command that the terminal has not taken; under revoked keys none after the revocation."""
         line.commands_sent_at = self.wall_clock()
-        return [line.seal("command", encode(command)) for command in self.store.commands(line.terminal)]
+        line.ring.expire(line.commands_sent_at)
+        waiting = self.store.commands(line.terminal)
+        if line.is_revoked:
+            last = max((one.sequence for one in waiting if one.schema == _REVOCATION), default=0)
+            waiting = [one for one in waiting if one.sequence <= last]
+        return [line.seal("command", encode(command)) for command in waiting]
 
     def _take(self, terminal: str, stream: str, body: bytes) -> list[Message]:
         match stream:
@@ -195,9 +215,12 @@ class Platform:
         if line is None:
             self._complain("key.none", terminal)
             return self._withdraw(terminal)
-        if self.wall_clock() >= line.expires_at:
-            raise _invalid("key.expired", "sealed under expired keys")
-        replies = self._hear(line, stream, line.ring.open(stream, body))
+        plaintext = line.open(stream, body, self.wall_clock())
+        if line.is_revoked and stream != "taken":
+            self._complain("key.revoked", terminal)
+            replies = []
+        else:
+            replies = self._hear(line, stream, plaintext)
         if self.wall_clock() - line.commands_sent_at >= COMMAND_AGAIN_SECONDS:
             replies += self._commands(line)
         return replies
@@ -250,7 +273,6 @@ class Platform:
             log.info("terminal_clock_wrong", terminal=terminal, seconds=round(request.unix_time - now))
         line = self._lines.setdefault(terminal, TerminalLine(terminal))
         line.ring.offer(granted.ends)
-        line.expires_at = expires
         log.info("platform_granted_keys", terminal=terminal)
         return [granted.message]
 
@@ -299,16 +321,24 @@ class Platform:
         return Payload("call.settled", 1, personal=False, body=b"acted" if acted else b"void")
 
     def _records(self, terminal: str, plaintext: bytes) -> list[Receipt]:
+        """Store records up to one that does not belong there, and say what is stored: that tells of a conflict too."""
         records = decode(plaintext, Records)
-        for record in records.records:
-            self._record(terminal, records.stream, record)
-        receipted = self.store.receipted(terminal, records.stream)
-        return [Receipt(records.stream, receipted)] if receipted and not self.faults.is_receiptless else []
+        stream = records.stream
+        try:
+            for record in records.records:
+                self._record(terminal, stream, record)
+        except TransportError as error:
+            self._complain(error.code, terminal)
+        receipted = self.store.receipted(terminal, stream)
+        if not receipted or self.faults.is_receiptless:
+            return []
+        return [Receipt(stream, receipted, self.store.receipted_digest(terminal, stream))]
 
     def _record(self, terminal: str, stream: str, record: RecordMessage) -> None:
         """Store a record once, and move the receipt to the last one before the first gap."""
         place = (terminal, stream, record.sequence)
-        receipted = self.store.receipted(terminal, stream)
+        receipted = before = self.store.receipted(terminal, stream)
+        digest = sm3(record.body)
         shed = self._shed(terminal, stream, record)
         known = self.store.record(*place)
         if known is not None and known != record.body and shed is None:
@@ -332,10 +362,13 @@ class Platform:
             if shed is not None and shed.first <= receipted + 1 <= shed.last:
                 self.store.count("records shed", shed.last - receipted)
                 receipted = shed.last
-            if self.store.record(terminal, stream, receipted + 1) is None:
+            if (following := self.store.record(terminal, stream, receipted + 1)) is None:
                 break
             receipted += 1
-        self.store.set_receipted(terminal, stream, receipted)
+            if receipted != record.sequence:
+                digest = sm3(following)
+        if receipted != before:
+            self.store.set_receipted(terminal, stream, receipted, digest)
 
     def _shed(self, terminal: str, stream: str, record: RecordMessage) -> RecordsShed | None:
         """Return what the record says of shed ones; only telemetry is ever shed."""

@@ -24,6 +24,8 @@ async def serve(platform: Platform, uplink: Uplink, ready: Callable[[], None]) -
                 await _converse(platform, connection)
         except* UplinkLost as lost:
             log.info("platform_off_broker", reason=str(lost.exceptions[0]))
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError from None  # it came in the moment in which the broker was lost
         await asyncio.sleep(RECONNECT_SECONDS)
 
 

@@ -22,7 +22,8 @@ CREATE TABLE IF NOT EXISTS records (
     schema TEXT NOT NULL, version INTEGER NOT NULL, body BLOB NOT NULL, event TEXT, received_at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS records_place ON records (terminal, stream, sequence);
 CREATE TABLE IF NOT EXISTS receipts (
-    terminal TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, PRIMARY KEY (terminal, stream));
+    terminal TEXT NOT NULL, stream TEXT NOT NULL, sequence INTEGER NOT NULL, digest BLOB NOT NULL,
+    PRIMARY KEY (terminal, stream));
 CREATE TABLE IF NOT EXISTS certificates (
     number TEXT PRIMARY KEY, certificate TEXT NOT NULL, terminal TEXT NOT NULL, issued_at INTEGER NOT NULL,
     digest BLOB NOT NULL, seal BLOB NOT NULL);
@@ -136,9 +137,17 @@ class Store:
         ).fetchone()
         return 0 if row is None else int(row[0])
 
-    def set_receipted(self, terminal: str, stream: str, sequence: int) -> None:
-        """Note the sequence up to which the stream is receipted."""
-        self.database.execute("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?)", (terminal, stream, sequence))
+    def receipted_digest(self, terminal: str, stream: str) -> bytes:
+        """Return the SM3 of the last record that was receipted of the stream, as it came."""
+        row = self.database.execute(
+            "SELECT digest FROM receipts WHERE terminal = ? AND stream = ?", (terminal, stream)
+        ).fetchone()
+        return bytes(row[0])
+
+    def set_receipted(self, terminal: str, stream: str, sequence: int, digest: bytes) -> None:
+        """Note the sequence up to which the stream is receipted, and the SM3 of the body of that record."""
+        row = (terminal, stream, sequence, digest)
+        self.database.execute("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?, ?)", row)
 
     def add_trial(self, trial: str, kind: str, digest: bytes, *, is_right: bool, at: float) -> None:
         """Count a trial by its id; it stays `ok` while every arrival has the same digest and the right bytes."""
@@ -184,12 +193,12 @@ class Store:
         return [Command(stream, *row) for row in rows]
 
     def take_commands(self, terminal: str, streams: Mapping[str, int]) -> None:
-        """Note up to which command the terminal took them."""
+        """Note up to which command the terminal took them, also when that is less than it said before.
+
+        Its journal then went back, and it takes no command but the next after that.
+        """
         taken = streams.get(self.command_stream(), 0)
-        self.database.execute(
-            "INSERT INTO taken VALUES (?1, ?2) ON CONFLICT (terminal) DO UPDATE SET sequence = max(sequence, ?2)",
-            (terminal, taken),
-        )
+        self.database.execute("INSERT OR REPLACE INTO taken VALUES (?, ?)", (terminal, taken))
 
     def set_presence(self, terminal: str, *, online: bool, boot_id: str, software: str, at: float) -> None:
         """Note whether the terminal is there."""

@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.client import Client, ClientError, RpcError, connect
+from runtime.client import ClientError, RpcError, connect
+from runtime.client import Terminal as Client
 from sim.parent import end_with_parent
 from sim.soak.ledger import End, Kind, Ledger
 from transport.sm import sm3

@@ -149,13 +149,13 @@ def _clock_file(files: RigFiles) -> Path:
 
 
 def _daemon_toml(files: RigFiles) -> str:
-    """Write a terminal whose devices are all unplugged; its operator is who runs the soak."""
+    """Write a terminal whose devices are all unplugged; its tester is who runs the soak."""
     sections: dict[str, Mapping[str, Any]] = {
         "api": {
             "socket": str(files.api),
             "preview_socket": str(files.previews),
             "ui_users": [str(os.getuid() + 1)],
-            "operator_users": [str(os.getuid())],
+            "tester_users": [str(os.getuid())],
         },
         "idcard": {"port": str(files.port("idcard"))},
         "printer": {"port": str(files.port("printer"))},

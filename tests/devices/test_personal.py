@@ -26,6 +26,9 @@ from devices.personal import Kind, PersonalBytes, PersonalText, mask
         ("19900307", Kind.DATE, "********"),
         ("北京市东城区模拟路1号", Kind.ADDRESS, "********"),
         ("", Kind.ADDRESS, ""),
+        ("13900000001", Kind.TELEPHONE, "*******0001"),
+        ("1234567", Kind.TELEPHONE, "*******"),
+        ("路灯坏了三个月没有人修", Kind.TEXT, "********"),
     ],
 )
 def test_masks_of_t22(text: str, kind: Kind, masked: str) -> None:

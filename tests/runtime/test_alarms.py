@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from runtime import alarm_rows
 from runtime import alarms as alarms_module
 from runtime.alarm_report import BLANK, draft
 from runtime.alarms import LIMIT_SECONDS, REPEAT_SECONDS, RETRY_SECONDS, WAITS_SECONDS, AlarmEntry, Alarms
@@ -21,15 +22,21 @@ EPOCH = 1_800_000_000.0
 
 
 class Failing(InlineExecutor):
-    """Cannot write while `is_full`."""
+    """Does nothing while `is_broken`, commits nothing while `is_full`; takes `late_seconds` to say what it did."""
 
+    is_broken = False
     is_full = False
+    late_seconds = 0.0
 
     async def run(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
         await asyncio.sleep(0)
-        if self.is_full:
-            raise sqlite3.OperationalError("disk")
-        return await super().run(work)
+        if self.is_broken or (self.is_full and work.__name__ == "_commit"):
+            error = sqlite3.OperationalError("disk")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL if self.is_full else sqlite3.SQLITE_IOERR
+            raise error
+        value = await super().run(work)
+        await asyncio.sleep(self.late_seconds)
+        return value
 
 
 class Post:
@@ -40,18 +47,25 @@ class Post:
         self.executor = Failing(self.database)
         self.boot_id = "boot-1"
         self.wall_offset = EPOCH
+        self.platform_offset: float | None = None
         self.counts: list[tuple[int, int]] = []
         self.lines: list[Any] = []
 
     def wall(self) -> float:
         return self.wall_offset + asyncio.get_running_loop().time()
 
+    @property
+    def platform_time(self) -> float | None:
+        """The platform's clock, once a grant has told it."""
+        offset = self.platform_offset
+        return None if offset is None else offset + asyncio.get_running_loop().time()
+
     async def work(self, story: Callable[[Alarms], Awaitable[None]]) -> None:
         """Live one life of the daemon."""
         self.journal = Journal(self.executor, self.wall)
         await self.journal.open()
         origin = Origin(self.boot_id, rig=True, wall_clock=self.wall)
-        alarms = Alarms(self.journal, origin, lambda *count: self.counts.append(count))
+        alarms = Alarms(self.journal, origin, lambda: self.platform_time, lambda *count: self.counts.append(count))
         with capture_logs() as self.lines:
             await self.unit(alarms, story)
 
@@ -171,13 +185,13 @@ def test_the_same_within_an_hour_is_counted_also_after_its_receipt(post):
 
 def test_an_alarm_that_cannot_be_written_is_kept_and_tried_again(post):
     async def story(alarms: Alarms) -> None:
-        post.executor.is_full = True
+        post.executor.is_broken = True
         alarms.sound("pinpad.tampered", "pinpad")
         alarms.sound("egress.connect", "egress")
         await asyncio.sleep(LIMIT_SECONDS + 1)
         assert post.counts[-1] == (2, 2), "the clock runs all the same"
         assert post.events().count("alarm_not_journaled") == 1
-        post.executor.is_full = False
+        post.executor.is_broken = False
         await asyncio.sleep(RETRY_SECONDS + 1)
         assert [alarm.code for alarm in await post.sent()] == ["pinpad.tampered", "egress.connect"]
         assert [alarm.at for alarm in await post.sent()] == [pytest.approx(EPOCH, abs=1)] * 2
@@ -207,7 +221,8 @@ def test_the_unit_may_end_at_any_moment_and_no_alarm_is_told_twice_or_lost(post)
 
         post.journal = Journal(post.executor, post.wall)
         await post.journal.open()
-        alarms = Alarms(post.journal, Origin("boot-1", rig=True, wall_clock=post.wall), lambda *_: None)
+        origin = Origin("boot-1", rig=True, wall_clock=post.wall)
+        alarms = Alarms(post.journal, origin, lambda: None, lambda *_: None)
         await post.unit(alarms, lives)
         await post.unit(alarms, again)
 
@@ -294,7 +309,8 @@ def test_a_receipt_that_came_just_before_the_daemon_ended_settles_the_alarm(post
 
 
 def test_old_alarms_go_and_the_list_is_short(post, monkeypatch):
-    monkeypatch.setattr(alarms_module, "KEPT", 20)
+    for module in (alarms_module, alarm_rows):
+        monkeypatch.setattr(module, "KEPT", 20)
     monkeypatch.setattr(alarms_module, "SHOWN", 5)
 
     async def story(alarms: Alarms) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from runtime.api import rpc, server
+from runtime.api import connection, rpc, server
 from runtime.api.roles import Role
 from runtime.power import PowerError
 from runtime.state import QUEUE_LENGTH
@@ -202,13 +202,14 @@ def test_a_client_may_be_cut_off_twice_at_once():
     async def main() -> None:
         async def nothing(_uid: int, _what: str) -> None: ...
 
-        terminal = SimpleNamespace(sessions=SimpleNamespace(lost=lambda _owner: None))
-        connection = server.Connection(MemoryClient(UI_UID), Role.UI, terminal, 4_096, nothing)
-        serving = asyncio.create_task(connection.serve())
+        nobody = SimpleNamespace(lost=lambda _owner: None, left=lambda _owner: None)
+        terminal = SimpleNamespace(sessions=nobody, presence=nobody)
+        served = connection.Connection(MemoryClient(UI_UID), frozenset({Role.UI}), terminal, 4_096, nothing)
+        serving = asyncio.create_task(served.serve())
         await asyncio.sleep(1)
-        connection.cut()
+        served.cut()
         await asyncio.sleep(0)
-        connection.cut()
+        served.cut()
         await serving
 
     run(main())
@@ -245,8 +246,8 @@ def test_a_stranger_is_turned_away_and_audited_once(tmp_path, monkeypatch):
 
 def test_connections_and_requests_of_a_client_are_bounded(tmp_path, monkeypatch):
     async def story(house: House, ui: Caller) -> None:
-        session = (await ui.call("session.open"))["session"]
-        running = [ui.ask("session.verify_identity", session=session) for _ in range(server.MOST_REQUESTS)]
+        session = await house.consenting(ui)
+        running = [ui.ask("session.verify_identity", session=session) for _ in range(connection.MOST_REQUESTS)]
         with pytest.raises(Refusal, match=r"request\.too_many"):
             await ui.call("terminal.status")
         callers = [house.caller(UI_UID) for _ in range(server.MOST_CONNECTIONS - 1)]
@@ -271,7 +272,7 @@ def test_operations_of_a_session_run_one_at_a_time(tmp_path, monkeypatch):
             assert (await ui.answer(number))["paper"] == "printed"
         assert len(house.printer.papers) == 3
         steps = [name for (name,) in house.rows("SELECT kind FROM intents ORDER BY opened_at")]
-        assert steps == ["print"] * 3
+        assert steps == ["issue", "print"] * 3
         spans = house.rows("SELECT opened_at, settled_at FROM intents ORDER BY opened_at")
         assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
 
@@ -298,14 +299,14 @@ def test_a_subscriber_that_reads_slowly_is_told_to_subscribe_again(tmp_path, mon
         slow = house.caller()
         await slow.call("events.subscribe")
         slow.client.taking.clear()
-        for _ in range(server.OUTGOING_LINES):
+        for _ in range(connection.OUTGOING_LINES):
             session = (await ui.call("session.open"))["session"]
             await ui.call("session.close", session=session)
         slow.client.taking.set()
         await slow.notice("events.lost")
         subscribed = await slow.call("events.subscribe")
         assert subscribed["state"]["session"] == {"state": "none"}
-        assert subscribed["sequence"] > server.OUTGOING_LINES + QUEUE_LENGTH
+        assert subscribed["sequence"] > connection.OUTGOING_LINES + QUEUE_LENGTH
 
     tell(tmp_path, story, monkeypatch)
 
@@ -320,7 +321,7 @@ def test_a_client_that_reads_nothing_is_cut_off_and_its_session_wiped(tmp_path, 
         began = house.loop.time()
         await ui.component("session", "none")
         await stuck.client.closed.wait()
-        assert house.loop.time() - began <= 2 * server.SLOW_CLIENT_SECONDS
+        assert house.loop.time() - began <= 2 * connection.SLOW_CLIENT_SECONDS
         stuck.client.taking.set()
 
     tell(tmp_path, story, monkeypatch)
@@ -332,12 +333,13 @@ def test_a_bug_in_a_method_is_internal_and_quotes_nothing(tmp_path, monkeypatch)
             raise KeyError("张三丰")
 
         monkeypatch.setattr(house.vision, "verify", broken)
+        session = await house.consenting(ui)
+        before = house.rows("SELECT count(*) FROM records")[0][0]
         house.place_card()
-        session = (await ui.call("session.open"))["session"]
         with pytest.raises(Refusal) as refused:
             await ui.call("session.verify_identity", session=session)
         assert (refused.value.number, refused.value.code) == (rpc.INTERNAL_ERROR, "internal")
-        assert house.rows("SELECT count(*) FROM records")[0][0] == 2
+        assert house.rows("SELECT count(*) FROM records")[0][0] == before + 2
         with pytest.raises(Refusal, match=r"session\.not_verified"):
             await ui.call("session.request_certificate", session=session, certificate=CERTIFICATE)
 

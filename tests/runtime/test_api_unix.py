@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -10,9 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runtime.api.examples import example_params
 from runtime.api.listen import UnixClients, UnixPreviews
+from runtime.api.methods import METHODS
 from runtime.api.preview import MOST_PREVIEWS
-from runtime.api.roles import Role, RoleError, Roles
+from runtime.api.roles import Role
 from tests.runtime.house import House, living
 
 pytestmark = pytest.mark.usefixtures("short_paths")
@@ -62,7 +65,7 @@ class Wire:
 
 @asynccontextmanager
 async def connected(path: str = "api") -> AsyncIterator[Wire]:
-    reader, writer = await asyncio.open_unix_connection(path)
+    reader, writer = await asyncio.open_unix_connection(path, limit=1 << 20)
     try:
         yield Wire(reader, writer)
     finally:
@@ -250,14 +253,32 @@ async def test_an_expired_token_is_void(tmp_path, monkeypatch):
         assert await greeted(token + b"\n") == b""
 
 
-def test_roles_are_by_name_or_number_and_one_each():
-    me = os.getuid()
-    assert Roles([str(me)], []).of(me) is Role.UI
-    assert Roles([], ["root", "1234"]).of(0) is Role.OPERATOR
-    assert Roles(["1234"], ["root"]).of(4242) is None
-    with pytest.raises(RoleError) as unknown:
-        Roles(["no-such-user-here"], [])
-    assert unknown.value.code == "api.user_unknown"
-    with pytest.raises(RoleError) as twice:
-        Roles(["root"], ["0"])
-    assert twice.value.code == "api.user_twice"
+async def test_random_bytes_and_every_method_on_many_connections_leave_a_citizen_alone(tmp_path):
+    """L38, T20: on the real socket; the virtual-time tests say more of what is answered."""
+    chance = random.Random(6)  # noqa: S311 - no key
+    async with board(tmp_path), connected() as ui:
+        session = (await ui.call("session.open"))["result"]["session"]
+        for number in range(8):
+            async with connected() as other:
+                for method in METHODS:
+                    params = example_params(method.params)
+                    if "session" in params and number % 2:
+                        params["session"] = session
+                    request = {"jsonrpc": "2.0", "id": 1, "method": method.name, "params": params}
+                    if method.role in (None, Role.UI) and method.name not in WAITING:
+                        other.writer.write(msgspec.json.encode(request) + b"\n")
+                        said = await other.message()
+                        while "id" not in said:
+                            said = await other.message()
+                        assert session not in str(said)
+                    line = bytearray(msgspec.json.encode(request))
+                    for _ in range(chance.randrange(1, 6)):
+                        line[chance.randrange(len(line))] = chance.randrange(256)
+                    async with connected() as wild:
+                        wild.writer.write(bytes(line) + b"\n" + chance.randbytes(chance.randrange(200)))
+        assert (await ui.call("terminal.status"))["result"]["state"]["session"] == {"state": "open"}
+        assert "result" in await ui.call("session.close", session=session)
+
+
+WAITING = {"events.subscribe", "session.open", "operation.start", "sharing.query", "sharing.call", "sharing.dataset"}
+"""Wait for a platform that is not there, or send more than an answer."""

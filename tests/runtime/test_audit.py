@@ -3,8 +3,12 @@
 import asyncio
 import itertools
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -120,3 +124,67 @@ async def test_a_line_that_cannot_be_written_is_an_error_in_time_and_a_note_goes
     with capture_logs() as lines:
         await audit.note("session_ended", actor="uid 1")
     assert [(line["event"], line["audit_event"]) for line in lines] == [("audit_line_lost", "session_ended")]
+
+
+STORY = """
+import asyncio, json, sqlite3, sys
+from pathlib import Path
+from structlog.testing import capture_logs
+from runtime.audit import RESERVE_BYTES, Audit, AuditError, verify
+from sim.memory import InlineExecutor
+from sim.soak.disk import Disk
+
+home = Path(sys.argv[1])
+disk, path, reserve = Disk(home), home / "audit.jsonl", home / "audit.reserve"
+audit = Audit(InlineExecutor(sqlite3.connect(":memory:")), path, lambda: 0.0)
+
+
+def written():
+    return verify(path.read_bytes().splitlines())
+
+
+async def main():
+    await audit.append("daemon_started", actor="daemon")
+    assert reserve.stat().st_blocks * 512 >= RESERVE_BYTES
+    disk.fill()
+    for count in range(1_000):
+        await audit.append("operator_call", actor="uid 1", details={"number": count})
+    assert not reserve.exists()
+    assert written() == 1_001
+    disk.fill()
+    taken = 0
+    try:
+        while True:
+            await audit.append("operator_call", actor="uid 1")
+            taken += 1
+    except AuditError as error:
+        assert (error.code, error.retry) == ("audit.write_failed", True)
+    assert path.read_bytes().endswith(b"\\n"), "no part of a line"
+    with capture_logs() as lines:
+        await audit.note("session_ended", actor="uid 1")
+    assert [line["event"] for line in lines] == ["audit_line_lost"]
+    assert written() == 1_001 + taken
+    disk.free()
+    await audit.append("daemon_stopped", actor="daemon")
+    assert reserve.exists()
+    assert written() == 1_002 + taken
+
+
+asyncio.run(main())
+"""
+
+
+def test_a_full_disk_takes_a_thousand_lines_more_then_refuses_and_heals(tmp_path):
+    """L28, H6: on a disk that is really full, a small tmpfs in a mount namespace of its own."""
+    home = tmp_path / "state"
+    home.mkdir()
+    mount = f'mount -t tmpfs -o size=8m,mode=0700 test {home} && exec {sys.executable} -c "$STORY" {home}'
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", mount],
+        env=os.environ | {"STORY": STORY, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -20,7 +20,11 @@ from runtime.messages import (
     seal_content,
     to_payload,
 )
+from runtime.messages.certificate import CertificateCopy, CertificateReprint
 from runtime.services.certificate import CertificateService
+from runtime.services.issuing import Issuing
+from runtime.services.office import Office
+from runtime.services.receipts import new_receipt, read_receipt
 from runtime.services.steps import Origin
 from runtime.session import Session, SessionError
 from sim.memory import InlineExecutor
@@ -43,12 +47,24 @@ def issued(key: sm2.PrivateKey = SEAL, **changes) -> CertificateIssue:
     return msgspec.structs.replace(issue, seal=key.sign(seal_content(issue)))
 
 
+LATE = TransportError("platform.no_answer", "late", advice="x", retry=True)
+DOWN = TransportError("line.down", "down", advice="x", retry=True)
+
+
 class Platform:
     def __init__(self, answer) -> None:
         self.answer = answer
         self.asked: list[tuple[Payload, bytes]] = []
+        self.settlement = "void"
+        self.settled: list[bytes] = []
 
-    async def call(self, request: Payload, *, key: bytes, deadline_seconds: float) -> Payload:
+    async def settle(self, key: bytes, *, deadline_seconds: float):
+        self.settled.append(key)
+        if isinstance(self.settlement, Exception):
+            raise self.settlement
+        return self.settlement
+
+    async def call(self, request: Payload, *, key: bytes, deadline_seconds: float, on_progress=None) -> Payload:
         self.asked.append((request, key))
         if self.answer is None:
             await asyncio.Event().wait()
@@ -81,16 +97,16 @@ class Desk:
         self.audit = Noted()
         self.session = Session(Owner(), lambda _state: None)
         self.session.keep(record())
+        self.session.keep_assertion(b"assertion", 900.0)
         self.session.verified()
+        office = Office(platform, self.journal, self.audit, Origin("boot", rig=False, wall_clock=lambda: NOW), 5.0)
+        self.issuing = Issuing(office)
         self.service = CertificateService(
-            platform=platform,
+            office=office,
+            issuing=self.issuing,
             verifier=self.verifier,
             printer=printer,
-            journal=self.journal,
-            audit=self.audit,
-            origin=Origin("boot", rig=False, wall_clock=lambda: NOW),
             seal_key=SEAL.public,
-            answer_seconds=5.0,
             width_dots=576,
             dots_per_inch=203,
         )
@@ -99,13 +115,17 @@ class Desk:
         """What the audit log was told of the only request, without its transaction's id."""
         ((event, actor, details),) = self.audit.lines
         assert (event, actor, details["session"]) == ("certificate_requested", f"uid {UI_UID}", self.session.reference)
-        return {name: value for name, value in details.items() if name not in ("session", "transaction")}
+        assert read_receipt(details["receipt"]) == details["receipt"]
+        return {name: value for name, value in details.items() if name not in ("session", "transaction", "receipt")}
 
     async def request(self):
         return await self.service.request(self.session, CERTIFICATE)
 
     def intents(self):
         return self.connection.execute("SELECT kind, state, code FROM intents").fetchall()
+
+    def prints(self):
+        return [intent for intent in self.intents() if intent[0] == "print"]
 
     async def events(self) -> list[tuple[str, str, str | None]]:
         records = await self.journal.unacknowledged(self.journal.streams["supervision"], 0, 99)
@@ -134,14 +154,15 @@ def test_the_paper_carries_caption_pages_qr_and_number():
         result = await desk.request()
         assert (result.outcome, result.paper, result.number) == ("done", "printed", "N1")
         (job,) = desk.printer.jobs
-        assert [type(item) for item in job] == [Text, Picture, Text, Qr, Text, Text]
+        assert [type(item) for item in job] == [Text, Picture, Text, Qr, Text, Text, Text]
         assert job[1].width_dots == 576
         assert job[3].text == URL
         assert "N1" in job[4].text
-        assert desk.intents() == [("print", "done", None)]
+        assert job[5].text == f"凭证号 {result.receipt}"
+        assert desk.intents() == [("issue", "done", None), ("print", "done", None)]
         assert desk.noted() == {"outcome": "done", "certificate": CERTIFICATE, "number": "N1", "paper": "printed"}
         assert await desk.events() == [
-            ("ask_platform", "done", None),
+            ("issue", "done", None),
             ("check_seal", "done", None),
             ("rasterise", "done", None),
             ("print", "done", None),
@@ -150,15 +171,20 @@ def test_the_paper_carries_caption_pages_qr_and_number():
     stage(story, issued())
 
 
-def test_the_question_names_the_citizen_and_the_paper_under_a_fresh_key():
+def test_the_question_carries_the_assertion_and_a_receipt_of_its_own_under_a_fresh_key():
+    """I4: name and number are not told again."""
+
     async def story(desk: Desk) -> None:
-        await desk.request()
-        await desk.request()
+        receipts = [(await desk.request()).receipt for _ in range(2)]
         (first, one), (second, two) = desk.platform.asked
-        asked = from_payload(first, CertificateRequest)
-        assert asked == CertificateRequest(CERTIFICATE, "张三丰", "990101199001011230", 72)
-        assert first.personal
-        assert first == second
+        for payload, receipt in zip((first, second), receipts, strict=True):
+            assert from_payload(payload, CertificateRequest) == CertificateRequest(
+                receipt, CERTIFICATE, b"assertion", 72
+            )
+            assert payload.personal
+            assert receipt[0] == "C"
+            assert read_receipt(receipt) == receipt
+        assert receipts[0] != receipts[1]
         assert one != two
         assert len(one) == 16
 
@@ -179,13 +205,7 @@ def test_the_question_names_the_citizen_and_the_paper_under_a_fresh_key():
         (issued(certificate="tax_record"), "certificate.wrong_kind"),
         (issued(pdf=b"no pdf", digest=sm3(b"no pdf")), "pdf.undecodable"),
         (Refusal("citizen.unknown", retry=False), "citizen.unknown"),
-        (Payload("certificate.issue", 1, True, b"\x80"), "message.malformed"),
-        (Payload("certificate.issue", 2, True, b""), "message.unknown"),
-        (to_payload(SupervisionEvent("t", "s", "done", None, 0.0, 0.0, "b", rig=False)), "message.unexpected"),
-        (Payload("certificate.issue", 1, True, bytes(600_000)), "message.too_large"),
-        (TransportError("line.down", "down", advice="x", retry=True), "line.down"),
-        (TransportError("platform.no_answer", "late", advice="x", retry=True), "platform.no_answer"),
-        (None, "platform.no_answer"),
+        (DOWN, "line.down"),
     ],
 )
 def test_nothing_is_printed_unless_all_is_right(answer, code):
@@ -193,7 +213,8 @@ def test_nothing_is_printed_unless_all_is_right(answer, code):
         result = await desk.request()
         assert (result.outcome, result.code, result.paper) == ("refused", code, "not_printed")
         assert desk.printer.jobs == []
-        assert desk.intents() == []
+        is_issued = isinstance(answer, CertificateIssue)
+        assert desk.intents() == [("issue", "done", None) if is_issued else ("issue", "refused", code)]
         assert (await desk.events())[-1][1:] == ("refused", code)
         assert (desk.noted()["outcome"], desk.noted()["code"], desk.noted()["paper"]) == (
             "refused",
@@ -239,7 +260,7 @@ def test_what_became_of_the_paper_is_told_as_it_is(printed, outcome, paper, code
         result = await desk.request()
         assert (result.outcome, result.paper, result.code) == (outcome, paper, code)
         assert result.number == "N1"
-        ((kind, stored, _),) = desk.intents()
+        ((kind, stored, _),) = desk.prints()
         assert (kind, stored) == ("print", state)
         assert desk.noted()["paper"] == paper
         assert (await desk.events())[-1][:2] == ("print", state)
@@ -278,10 +299,10 @@ def test_a_cancelled_print_is_journaled_as_unknown():
     async def story(desk: Desk) -> None:
         printing = asyncio.create_task(desk.request())
         await asyncio.sleep(1)
-        assert desk.intents() == [("print", "open", None)]
+        assert desk.prints() == [("print", "open", None)]
         printing.cancel()
         await asyncio.gather(printing, return_exceptions=True)
-        assert desk.intents() == [("print", "unknown", "operation.interrupted")]
+        assert desk.prints() == [("print", "unknown", "operation.interrupted")]
         noted = {"outcome": "unknown", "code": "operation.interrupted", "paper": "unknown"}
         assert desk.noted() == noted | {"certificate": CERTIFICATE, "number": "N1"}
 
@@ -303,7 +324,7 @@ def test_without_a_journal_nothing_is_printed_and_after_it_the_truth_is_told():
         object.__setattr__(desk.service, "printer", paper)
         result = await desk.request()
         assert (result.outcome, result.paper) == ("done", "printed")
-        assert desk.intents() == [("print", "open", None)]
+        assert desk.prints() == [("print", "open", None)]
         result = await desk.request()
         assert (result.outcome, result.code) == ("refused", "journal.write_failed")
         assert len(paper.jobs) == 1
@@ -322,10 +343,82 @@ def test_an_unverified_session_gets_nothing():
     stage(story, issued())
 
 
+@pytest.mark.parametrize("work", ["request", "reprint"])
+def test_an_assertion_that_is_too_old_gets_nothing(work):
+    """I4."""
+
+    async def story(desk: Desk) -> None:
+        await asyncio.sleep(901)
+        with pytest.raises(SessionError) as refused:
+            await getattr(desk.service, work)(desk.session, new_receipt("certificate"))
+        assert refused.value.code == "assertion.expired"
+        assert desk.platform.asked == []
+
+    stage(story, issued())
+
+
+def test_a_reprint_is_the_same_issue_marked_and_counted_with_a_line_of_its_own():
+    """T7, H6."""
+    receipt = new_receipt("certificate")
+
+    async def story(desk: Desk) -> None:
+        result = await desk.service.reprint(desk.session, receipt.lower())
+        assert (result.outcome, result.paper, result.receipt) == ("done", "printed", receipt)
+        assert (result.certificate, result.number, result.copy) == (CERTIFICATE, "N1", 2)
+        assert result.text == "证明已补打，请取走。"
+        ((asked, _),) = desk.platform.asked
+        assert from_payload(asked, CertificateReprint) == CertificateReprint(receipt, b"assertion")
+        (job,) = desk.printer.jobs
+        assert job[1].text == "补打件（第2次）"
+        assert [type(item) for item in job] == [Text, Text, Picture, Text, Qr, Text, Text, Text]
+        ((event, _, details),) = desk.audit.lines
+        assert event == "certificate_reprinted"
+        assert (details["receipt"], details["number"], details["copy"], details["paper"]) == (
+            receipt,
+            "N1",
+            2,
+            "printed",
+        )
+        assert desk.connection.execute("SELECT kind, name, state FROM intents").fetchall() == [
+            ("issue", receipt, "done"),
+            ("print", receipt, "done"),
+        ]
+
+    stage(story, CertificateCopy(issued(), 2))
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer", "code"),
+    [
+        ("C-0000-0000-1", CertificateCopy(issued(), 1), "receipt.mistyped"),
+        ("", CertificateCopy(issued(), 1), "receipt.mistyped"),
+        ("C" * 32, CertificateCopy(issued(), 1), "receipt.mistyped"),
+        (None, Refusal("receipt.unknown", retry=False), "receipt.unknown"),
+        (None, Refusal("certificate.no_more_copies", retry=False), "certificate.no_more_copies"),
+        (None, CertificateCopy(issued(sm2.generate()), 1), "certificate.seal_invalid"),
+        (None, CertificateCopy(msgspec.structs.replace(issued(), pdf=PDF + b" "), 1), "certificate.digest_mismatch"),
+        (None, issued(), "certificate.unsure"),
+        (None, TransportError("line.down", "down", advice="x", retry=True), "line.down"),
+    ],
+)
+def test_a_reprint_is_checked_as_the_first_print(typed, answer, code):
+    """I3."""
+
+    async def story(desk: Desk) -> None:
+        result = await desk.service.reprint(desk.session, new_receipt("certificate") if typed is None else typed)
+        assert (result.outcome, result.code, result.paper) == ("refused", code, "not_printed")
+        assert desk.printer.jobs == []
+        assert desk.prints() == []
+        assert desk.audit.lines[0][2]["code"] == code
+        assert (len(desk.platform.asked) == 0) == (code == "receipt.mistyped")
+
+    stage(story, answer)
+
+
 def test_a_question_too_large_is_refused_before_it_leaves():
     async def story(desk: Desk) -> None:
         with pytest.raises(MessageError):
-            to_payload(CertificateRequest("x" * 5_000, "a", "b", 72))
+            to_payload(CertificateRequest("C", "x" * 5_000, b"", 72))
         result = await desk.service.request(desk.session, "x" * 5_000)
         assert result.code == "message.too_large"
         assert desk.platform.asked == []

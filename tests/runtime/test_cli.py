@@ -24,7 +24,7 @@ def invoke(*arguments):
 @pytest.fixture
 def daemon(tmp_path):
     """A daemon in a thread of its own that answers as `replies` says."""
-    replies = {}
+    replies = {"rpc.hello": {"result": {}}}
     path = tmp_path / "api.sock"
     started, loop = threading.Event(), asyncio.new_event_loop()
     stop = asyncio.Event()

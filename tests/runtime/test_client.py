@@ -1,4 +1,4 @@
-"""The client: answers, refusals, notifications, and daemons that answer late, wrong, too long or never."""
+"""The client's wire: answers, refusals, notifications, and daemons that answer late, wrong, too long or never."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runtime.client import LINE_LIMIT_BYTES, NOTIFICATIONS_KEPT, ClientError, RpcError, connect
+from runtime.client.wire import LINE_LIMIT_BYTES, NOTIFICATIONS_KEPT, ClientError, RpcError, open_wire
 
 
 @asynccontextmanager
@@ -42,7 +42,7 @@ def line(**message):
 
 
 async def test_a_result_comes_back(tmp_path):
-    async with daemon(tmp_path, lambda asked: line(id=asked["id"], result=asked)) as path, connect(path) as client:
+    async with daemon(tmp_path, lambda asked: line(id=asked["id"], result=asked)) as path, open_wire(path) as client:
         assert await client.call("terminal.status") == {
             "jsonrpc": "2.0",
             "id": 1,
@@ -59,14 +59,14 @@ async def test_calls_may_be_answered_in_any_order(tmp_path):
         held.append(asked["id"])
         return b"".join(line(id=one, result=one) for one in reversed(held)) if len(held) == 3 else b""
 
-    async with daemon(tmp_path, answer) as path, connect(path) as client:
+    async with daemon(tmp_path, answer) as path, open_wire(path) as client:
         assert await asyncio.gather(*(client.call("x") for _ in range(3))) == [1, 2, 3]
 
 
 async def test_a_refusal_is_coded(tmp_path):
     data = {"code": "session.unknown", "retry": True, "advice": "open one"}
     error = {"code": -32000, "message": "there is no such session", "data": data}
-    async with daemon(tmp_path, lambda asked: line(id=asked["id"], error=error)) as path, connect(path) as client:
+    async with daemon(tmp_path, lambda asked: line(id=asked["id"], error=error)) as path, open_wire(path) as client:
         with pytest.raises(RpcError, match="no such session") as caught:
             await client.call("session.close", {"session": "x"})
     refusal = caught.value
@@ -81,7 +81,7 @@ async def test_a_refusal_is_coded(tmp_path):
 
 async def test_a_refusal_that_names_no_call_ends_every_call(tmp_path):
     refusal = line(id=None, error={"code": -32700, "message": "not JSON"})
-    async with daemon(tmp_path, lambda _: refusal) as path, connect(path) as client:
+    async with daemon(tmp_path, lambda _: refusal) as path, open_wire(path) as client:
         with pytest.raises(RpcError) as caught:
             await client.call("x")
     assert caught.value.code == "rpc.error"
@@ -93,7 +93,7 @@ async def test_notifications_come_in_order_and_end_with_the_connection(tmp_path)
             return None
         return line(method="n", params=1) + line(id=asked["id"], result=0) + line(method="n", params=2)
 
-    async with daemon(tmp_path, answer) as path, connect(path) as client:
+    async with daemon(tmp_path, answer) as path, open_wire(path) as client:
         await client.call("x")
         with pytest.raises(ClientError, match="closed the connection"):
             await client.call("bye")
@@ -105,7 +105,7 @@ async def test_notifications_come_in_order_and_end_with_the_connection(tmp_path)
 
 async def test_untaken_notifications_take_bounded_memory(tmp_path):
     many = b"".join(line(method="n", params=number) for number in range(NOTIFICATIONS_KEPT + 500))
-    async with daemon(tmp_path, lambda asked: many + line(id=asked["id"], result=0)) as path, connect(path) as client:
+    async with daemon(tmp_path, lambda asked: many + line(id=asked["id"], result=0)) as path, open_wire(path) as client:
         await client.call("x")
         kept = client.notifications()
         assert (await anext(kept)).params == 500
@@ -119,7 +119,7 @@ async def test_an_answer_that_never_comes_ends_in_time_and_a_late_one_is_dropped
         late.append(asked["id"])
         return b"" if len(late) == 1 else line(id=late[0], result="late") + line(id=asked["id"], result="right")
 
-    async with daemon(tmp_path, answer) as path, connect(path) as client:
+    async with daemon(tmp_path, answer) as path, open_wire(path) as client:
         with pytest.raises(ClientError) as caught:
             await client.call("x", seconds=0.05)
         assert caught.value.code == "client.no_answer"
@@ -128,7 +128,7 @@ async def test_an_answer_that_never_comes_ends_in_time_and_a_late_one_is_dropped
 
 @pytest.mark.parametrize("garbage", [b"not json\n", b'{"id": "text"}\n', b"x" * (LINE_LIMIT_BYTES * 2 + 2), b"[]\n"])
 async def test_a_daemon_that_does_not_speak_the_protocol_is_told(tmp_path, garbage):
-    async with daemon(tmp_path, lambda _: garbage) as path, connect(path) as client:
+    async with daemon(tmp_path, lambda _: garbage) as path, open_wire(path) as client:
         with pytest.raises(ClientError) as caught:
             await client.call("x")
     assert caught.value.code == "client.protocol"
@@ -138,7 +138,7 @@ async def test_a_daemon_that_does_not_speak_the_protocol_is_told(tmp_path, garba
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_any_answer_is_a_result_or_a_coded_error(tmp_path, garbage):
     async def ask():
-        async with daemon(tmp_path, lambda _: garbage + b"\n") as path, connect(path) as client:
+        async with daemon(tmp_path, lambda _: garbage + b"\n") as path, open_wire(path) as client:
             return await client.call("x", seconds=0.02)
 
     try:
@@ -152,7 +152,7 @@ def test_any_answer_is_a_result_or_a_coded_error(tmp_path, garbage):
 
 async def test_nobody_there_is_told(tmp_path):
     with pytest.raises(ClientError, match=r"no daemon answers at .*: No such file or directory") as caught:
-        async with connect(tmp_path / "none.sock"):
+        async with open_wire(tmp_path / "none.sock"):
             pass
     assert caught.value.code == "client.unreachable"
     assert caught.value.retry

@@ -1,11 +1,13 @@
 """Commands of the platform: each taken once, its place, effect and event in one transaction (T17, T20, H5)."""
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 
 import pytest
 
-from runtime.commands import Announcement, Commands
+from runtime.board import ThreadExecutor
+from runtime.commands import LOOK_SECONDS, MOST_STREAMS, Announcement, Commands
 from runtime.journal import Journal, JournalError
 from runtime.messages import (
     CatalogueAnnouncement,
@@ -17,8 +19,12 @@ from runtime.messages import (
     from_payload,
     to_payload,
 )
+from runtime.messages.payment import PaymentResult
+from runtime.messages.sharing import SharingChanged
 from runtime.services.steps import Origin
 from sim.memory import InlineExecutor
+from sim.virtual_time import run
+from transport import wire
 from transport.payload import Payload
 
 NOW = 1_800_000_000.0
@@ -27,17 +33,46 @@ CATALOGUE = CatalogueAnnouncement(7, bytes(32))
 WINDOW = MaintenanceWindow("w1", int(NOW) + 172_800, int(NOW) + 176_400)
 
 
+class Slow(InlineExecutor):
+    """Answers only `done` is set; what it was asked is done all the same, as on a thread."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self.done = asyncio.Event()
+        self.done.set()
+
+    async def run(self, work):
+        value = await super().run(work)
+        await self.done.wait()
+        return value
+
+
 class Desk:
     """One life of the daemon's handler on a journal that stays."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self.now = NOW
+        self.platform_time: float | None = NOW
         self.announced: list[Announcement] = []
-        self.journal = Journal(InlineExecutor(database), lambda: self.now)
-        self.commands = Commands(self.journal, Origin("boot", rig=False, wall_clock=lambda: self.now), self._tell)
+        self.sharing_changes = 0
+        self.payments: list[str] = []
+        self.executor = Slow(database)
+        self.journal = Journal(self.executor, lambda: self.now)
+        origin = Origin("boot", rig=False, wall_clock=lambda: self.now)
+        self.commands = Commands(
+            self.journal,
+            origin,
+            lambda: self.platform_time,
+            on_announced=self._tell,
+            on_sharing=self._tell_of_sharing,
+            on_payment=self.payments.append,
+        )
 
     def _tell(self, announced: Sequence[Announcement]) -> None:
         self.announced = list(announced)
+
+    def _tell_of_sharing(self) -> None:
+        self.sharing_changes += 1
 
     async def open(self) -> "Desk":
         await self.journal.open()
@@ -78,6 +113,22 @@ async def test_orders_to_the_line_are_handed_on_and_told(desk):
     ]
 
 
+async def test_a_change_of_sharing_is_handed_on_and_nothing_of_it_is_kept(desk, database):
+    """S4, S7: each start asks for the grants anew."""
+    assert await desk.take(1, SharingChanged("ordered")) is None
+    assert desk.sharing_changes == 1
+    assert await desk.take(2, SharingChanged("ordered"), expired=True) is None
+    assert desk.sharing_changes == 1
+    assert await desk.told() == [("command.sharing.changed", "done", None), ("command", "refused", "command.expired")]
+    assert database.execute("SELECT count(*) FROM announcements").fetchone() == (0,)
+
+
+async def test_an_order_that_has_ended_is_handed_on(desk):
+    """T10."""
+    assert await desk.take(1, PaymentResult("P-0000-0000-1")) is None
+    assert desk.payments == ["P-0000-0000-1"]
+
+
 async def test_what_was_announced_and_taken_outlives_a_restart(desk, database):
     await desk.take(1, CATALOGUE)
     await desk.take(2, WINDOW)
@@ -88,14 +139,106 @@ async def test_what_was_announced_and_taken_outlives_a_restart(desk, database):
     assert again.announced == desk.announced
 
 
-async def test_a_window_of_the_same_id_replaces_it_and_one_that_is_over_goes(desk):
+async def test_a_window_of_the_same_id_replaces_it_and_one_that_is_over_goes(desk, database):
     await desk.take(1, WINDOW)
     moved = MaintenanceWindow("w1", WINDOW.begins_unix + 3_600, WINDOW.ends_unix + 3_600)
     await desk.take(2, moved)
     assert desk.announced == [moved]
-    desk.now = moved.ends_unix + 1
-    await desk.take(3, CATALOGUE)
+    desk.now = moved.ends_unix + 86_400
+    await desk.take(3, SharingChanged("ordered"))
+    assert desk.announced == [moved], "only the platform's clock counts"
+    desk.platform_time = None
+    await desk.take(4, SharingChanged("ordered"))
+    assert desk.announced == [moved], "and it is not known"
+    desk.platform_time = moved.ends_unix + 1
+    await desk.take(5, CATALOGUE)
     assert desk.announced == [CATALOGUE]
+    assert database.execute("SELECT schema FROM announcements").fetchall() == [("catalogue.announcement",)]
+
+
+async def test_the_journals_thread_asks_for_no_clock(tmp_path):
+    """The platform's clock is the event loop's, which that thread does not have."""
+    executor = ThreadExecutor(tmp_path / "journal.db")
+    journal = Journal(executor, lambda: NOW)
+    await journal.open()
+    announced: list[Announcement] = []
+    commands = Commands(
+        journal,
+        Origin("boot", rig=False, wall_clock=lambda: NOW),
+        lambda: NOW + asyncio.get_running_loop().time() * 0,
+        on_announced=announced.extend,
+        on_sharing=lambda: None,
+        on_payment=lambda _: None,
+    )
+    try:
+        await commands.open()
+        await commands.take(STREAM, 1, to_payload(WINDOW), expired=False)
+        await commands.take(STREAM, 2, to_payload(KeyRotation("ordered")), expired=False)
+    finally:
+        await executor.close()
+    assert announced == [WINDOW]
+
+
+def test_a_window_that_is_over_goes_by_itself(database):
+    """H5: nobody is told of a maintenance that has been."""
+
+    async def story() -> None:
+        desk = await Desk(database).open()
+        began = asyncio.get_running_loop().time()
+        await desk.take(1, WINDOW)
+        await desk.take(2, CATALOGUE)
+        ready = asyncio.Event()
+        task = asyncio.create_task(desk.commands.run(ready.set))
+        await ready.wait()
+        desk.platform_time = WINDOW.ends_unix - 1.0
+        await asyncio.sleep(LOOK_SECONDS + 1)
+        assert desk.announced == [WINDOW, CATALOGUE]
+        desk.platform_time = None
+        await asyncio.sleep(LOOK_SECONDS)
+        assert desk.announced == [WINDOW, CATALOGUE]
+        desk.platform_time = WINDOW.ends_unix + 1.0
+        await asyncio.sleep(LOOK_SECONDS)
+        assert desk.announced == [CATALOGUE]
+        assert asyncio.get_running_loop().time() - began < 5 * LOOK_SECONDS
+        task.cancel()
+        await asyncio.wait([task])
+
+    run(story())
+
+
+@pytest.mark.parametrize("command", [CATALOGUE, KeyRotation("ordered"), PaymentResult("P-1")])
+async def test_a_command_whose_commit_outlives_its_line_is_taken_once(desk, command):
+    """The line breaks while the disk writes: the command comes again, and all that is left to do is done then."""
+    desk.executor.done.clear()
+    taking = asyncio.create_task(desk.take(1, command))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    taking.cancel()
+    await asyncio.wait([taking])
+    desk.executor.done.set()
+    assert desk.commands.high_water() == {}, "nobody knows"
+    order = await desk.take(1, command)
+    assert order == ("rotate_keys" if isinstance(command, KeyRotation) else None)
+    assert desk.commands.high_water() == {STREAM: 1}
+    assert len(await desk.told()) == 1
+    assert desk.announced == ([CATALOGUE] if command == CATALOGUE else [])
+    assert desk.payments == (["P-1"] if isinstance(command, PaymentResult) else [])
+
+
+async def test_the_marks_that_are_told_are_those_of_the_streams_used_last(desk, database):
+    """The wire names no more than 16; what an older stream has taken is known all the same, and not taken again."""
+    for number in range(MOST_STREAMS + 4):
+        await desk.commands.take(f"s{number}", 1, to_payload(KeyRotation("ordered")), expired=False)
+    last = {f"s{number}": 1 for number in range(4, MOST_STREAMS + 4)}
+    assert desk.commands.high_water() == last
+    wire.decode(wire.encode(wire.Taken(desk.commands.high_water())), wire.Taken)
+    await desk.commands.take("s4", 2, to_payload(KeyRotation("ordered")), expired=False)
+    assert (await Desk(database).open()).commands.high_water() == last | {"s4": 2}
+    told = len(await desk.told())
+    await desk.commands.take("s0", 1, to_payload(KeyRotation("ordered")), expired=False)
+    assert len(await desk.told()) == told
+    assert list(desk.commands.high_water())[-2:] == ["s4", "s0"]
+    assert len(desk.commands.high_water()) == MOST_STREAMS
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ def test_the_rig_is_told_beside_other_mistakes():
         ({"api": {"socket": "govterm.sock"}}, "api.socket"),
         ({"api": {"socket": "/" + "x" * 107}}, "api.socket"),
         ({"api": {"operator_users": ["kiosk"]}}, "api.operator_users"),
+        ({"api": {"tester_users": ["kiosk"]}}, "api.tester_users"),
         ({"api": {"ui_users": []}}, "api.ui_users"),
         ({"printer": {"port": "/dev/serial/by-id/usb-Reader_SAM-V-if00-port0"}}, "printer.port"),
         ({"idcard": {"port": "tcp://10.0.0.1"}}, "idcard.port"),

@@ -71,7 +71,7 @@ def test_prints_left_open_by_a_power_cut_are_settled_before_anybody_is_served(tm
         database = sqlite3.connect(tmp_path / "journal.db")
         journal = Journal(InlineExecutor(database), lambda: 0.0)
         await journal.open()
-        await journal.open_intent("print", "c" * 16)
+        await journal.open_intent("print", "receipt", "c" * 16)
         async with living(House(tmp_path, journal=database)) as house:
             caller = house.caller()
             await caller.call("terminal.status")
@@ -102,8 +102,9 @@ def test_the_stop_ends_the_session_tells_the_clients_and_stops_the_units(tmp_pat
 
 def test_a_stop_does_not_wait_long_for_a_platform_that_gives_no_receipt(tmp_path, monkeypatch):
     async def story(house: House, ui: Caller) -> None:
+        session = await house.verified(ui)
         house.platform.faults.outage()
-        await house.verified(ui)
+        await ui.call("session.begin_document", session=session)
         began = house.loop.time()
         house.stop.set()
         await house.until(lambda: "daemon_stopped" in (tmp_path / "audit.jsonl").read_text())
@@ -114,11 +115,13 @@ def test_a_stop_does_not_wait_long_for_a_platform_that_gives_no_receipt(tmp_path
 
 def test_a_stop_with_the_line_down_does_not_wait_at_all(tmp_path, monkeypatch):
     async def story(house: House, ui: Caller) -> None:
+        session = await house.verified(ui)
+        await asyncio.sleep(1)
         house.uplink.stop()
         await ui.component("platform", "offline")
-        session = await house.verified(ui)
+        before = house.rows("SELECT count(*) FROM records")[0][0]
         await ui.call("session.request_certificate", session=session, certificate=CERTIFICATE)
-        assert house.rows("SELECT count(*) FROM records")[0][0] == 3
+        assert house.rows("SELECT count(*) FROM records")[0][0] == before + 1
         began = house.loop.time()
         house.stop.set()
         await house.until(lambda: "daemon_stopped" in (tmp_path / "audit.jsonl").read_text())

@@ -31,8 +31,8 @@ def kept(monkeypatch):
     values: list[PersonalBytes] = []
     keep = Session.keep_document
 
-    def spy(session: Session, pdf: bytes) -> None:
-        keep(session, pdf)
+    def spy(session: Session, pdf: bytes, pages: int) -> None:
+        keep(session, pdf, pages)
         assert session.document is not None
         values.append(session.document)
 
@@ -167,6 +167,7 @@ def test_what_is_held_is_the_document_as_it_stands(tmp_path, monkeypatch, kept):
 
         await ui.call("session.begin_document", session=session)
         pdf = await finished()
+        await ui.call("session.consent", session=session, agreed=True, version="1")
         house.place_card()
         assert (await ui.call("session.verify_identity", session=session))["outcome"] == "done"
         assert pdf.wiped

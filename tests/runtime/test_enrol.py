@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from runtime import cli, credentials, hardware
 from runtime.config import open_to_others
-from runtime.hardware import hardware_id
+from runtime.hardware import hardware_name
 from sim.enrolment import Desk
 from transport.certificate import SigningCertificate
 from transport.config import Platform
@@ -30,9 +30,11 @@ def desk(tmp_path_factory) -> Desk:
 
 @pytest.fixture
 def machine_id(tmp_path, monkeypatch) -> Path:
-    file = tmp_path / "machine-id"
+    """A board that tells no serial number."""
+    file = tmp_path / "board/etc/machine-id"
+    file.parent.mkdir(parents=True)
     file.write_text("0123456789abcdef0123456789abcdef\n")
-    monkeypatch.setattr(hardware.hardware_id, "__defaults__", (file, *hardware.hardware_id.__defaults__[1:]))
+    monkeypatch.setattr(hardware.hardware_names, "__defaults__", (tmp_path / "board",))
     return file
 
 
@@ -103,16 +105,31 @@ def test_the_machine_id_does_not_leave(desk, request_file, machine_id):
     request = request_file.read_bytes()
     assert secret.encode() not in request
     assert bytes.fromhex(secret) not in request
-    assert hardware_id(machine_id).encode() in request
+    assert hardware_name().name.encode() in request
 
 
-def test_the_hardware_name_is_systemds(tmp_path):
-    """As `systemd-id128 machine-id --app-specific=` of systemd 252 says it for this machine id."""
-    file = tmp_path / "machine-id"
-    file.write_text("0123456789abcdef0123456789abcdef\n")
-    application = bytes.fromhex("00112233445566778899aabbccddeeff")
-    assert hardware_id(file, application) == "4e7a918525b94da8ad4b4f264a130726"
-    assert hardware_id(file) == "04bf5bdca8dd49e89fcf72be4d9bda64"
+def test_a_board_without_a_serial_number_is_told(tmp_path, place, machine_id):
+    """H8: a copied card has its machine id, so the operator is to know."""
+    output = tmp_path / "request"
+    done = enroll("request", "--terminal", "HALL-0001", "--output", output, "--directory", place)
+    assert f"hardware  {hardware_name().name} (machine_id)\n" in done.stdout
+    assert "Warning: this board tells no serial number" in done.stderr
+
+
+def test_a_boards_serial_number_goes_into_the_request_and_the_section(desk, tmp_path, place, machine_id):
+    serial = tmp_path / "board/sys/devices/virtual/dmi/id/product_serial"
+    serial.parent.mkdir(parents=True)
+    serial.write_text("PF3K7QX1\n")
+    output, answer = tmp_path / "request", tmp_path / "answer"
+    done = enroll("request", "--terminal", "HALL-0001", "--output", output, "--directory", place)
+    assert f"hardware  {hardware_name().name} (product_serial)\n" in done.stdout
+    assert "Warning" not in done.stderr
+    answered = desk.answer(output.read_bytes(), "broker", 8883)
+    assert answered.hardware == hardware_name().name
+    answer.write_bytes(answered.message)
+    section = tomllib.loads(accept(place, answer, desk.fingerprint).stdout)["platform"]
+    assert section["hardware"] == hardware_name().name
+    assert hardware_name().name in enroll("show", "--directory", place).stdout
 
 
 @pytest.mark.parametrize("content", [None, "", "uninitialized\n", "0123\n"])
@@ -135,7 +152,7 @@ def test_an_answer_is_put_into_force(desk, place, answer_file):
     assert PublicKey.from_der((place / "seal.der").read_bytes()).point == desk.seal_key.public.point
     record = (place / "enrolment.json").read_text()
     assert set(msgspec.json.decode(record)) == {
-        *("terminal_id", "host", "port", "identity", "platform", "accepted_at"),
+        *("terminal_id", "host", "port", "identity", "platform", "accepted_at", "hardware"),
     }
     shown = enroll("show", "--directory", place).stdout
     for said in ("HALL-0001", desk.fingerprint, "broker.example.gov.cn port 8883", str(certificate.not_after)):

@@ -17,7 +17,7 @@ from runtime.messages import (
     TerminalHealth,
     from_payload,
 )
-from runtime.services.certificate import settle_prints
+from runtime.services.printing import settle_prints
 from runtime.services.steps import Origin
 from sim.memory import InlineExecutor
 
@@ -163,9 +163,9 @@ async def test_a_message_and_the_change_it_tells_of_are_one_transaction(journal,
 async def test_old_receipted_records_and_settled_intents_go_and_the_sequence_goes_on(journal, database, monkeypatch):
     """L28: the journal does not grow for ever; I6: no sequence is ever used twice."""
     monkeypatch.setattr(store, "KEPT", 3)
-    forgotten = await journal.open_intent("charge", "f" * 16)
+    forgotten = await journal.open_intent("charge", "order", "f" * 16)
     for number in range(10):
-        await journal.close_intent(await journal.open_intent("print", str(number)), "done", None, event())
+        await journal.close_intent(await journal.open_intent("print", str(number), "f" * 16), "done", None, event())
 
     def kept():
         return [sequence for (sequence,) in database.execute("SELECT sequence FROM records ORDER BY 1")]
@@ -208,7 +208,7 @@ async def test_a_disk_that_never_answers_is_a_coded_error_in_time(database, monk
 
 async def test_personal_messages_are_refused_and_leave_no_trace(journal, database):
     """Rule 1, T20: by the catalogue, whatever the caller means."""
-    request = CertificateRequest("social_insurance_enrolment", "张三丰", "990101199001011234", 72)
+    request = CertificateRequest("C-0000-0000-0", "social_insurance_enrolment", "张三丰".encode(), 72)
     issue = CertificateIssue("N1", "x", "y", 1, "https://a", b"%PDF-", b"d", b"s")
     for message in (request, issue):
         assert CATALOGUE[type(message)].personal
@@ -226,7 +226,7 @@ async def test_no_column_is_named_for_personal_data(journal, database):
         "meta": ["name", "value"],
         "records": ["stream", "sequence", "schema", "version", "body"],
         "cursors": ["stream", "sequence"],
-        "intents": ["key", "kind", "transaction_id", "state", "code", "opened_at", "settled_at"],
+        "intents": ["key", "kind", "transaction_id", "state", "code", "opened_at", "settled_at", "name"],
         "identities": ["device", "identity"],
         "tickets": ["id", "device", "code", "opened_at", "boot_id", "began", "closed_at"],
         "ticket_clocks": ["ticket", "clock", "stopped_after", "late"],
@@ -236,11 +236,20 @@ async def test_no_column_is_named_for_personal_data(journal, database):
         ],
         "commands": ["stream", "sequence"],
         "announcements": ["schema", "id", "version", "body", "sequence"],
+        "payments": ["order_id", "method", "amount_fen", "purpose", "state", "opened_at", "day", "code", "moved_at"],
+        "streams": ["stream", "told_as", "after"],
+        "payment_ends": ["order_id"],
+        "payment_days": ["day", "reconciled_at", "orders", "unsettled"],
+        "payment_differences": ["day", "order_id", "terminal", "platform", "at"],
+        "catalogues": ["version", "content", "signature", "state"],
+        "metering": ["id", "resource", "mode", "units", "at", "month", "code"],
+        "sharing": ["name", "body"],
+        "datasets": ["resource", "version", "position", "body"],
     }
 
 
 async def test_an_intent_is_open_until_its_outcome_which_comes_with_its_event(journal, database):
-    intent = await journal.open_intent("print", "transaction")
+    intent = await journal.open_intent("print", "receipt", "transaction")
     assert await journal.open_intents("print") == [intent]
     assert await journal.open_intents("charge") == []
     await journal.close_intent(intent, "done", None, event("print"))
@@ -254,7 +263,7 @@ async def test_an_intent_is_open_until_its_outcome_which_comes_with_its_event(jo
 
 
 async def test_a_record_and_its_change_are_both_kept_or_neither(journal, database):
-    intent = await journal.open_intent("print", "transaction")
+    intent = await journal.open_intent("print", "receipt", "transaction")
     database.execute("CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT raise(ABORT, 'disk'); END")
     with pytest.raises(sqlite3.IntegrityError):
         await journal.close_intent(intent, "done", None, event("print"))
@@ -264,8 +273,8 @@ async def test_a_record_and_its_change_are_both_kept_or_neither(journal, databas
 
 async def test_open_prints_are_settled_as_unknown_on_start(journal, database):
     """Rule 2: after a power cut nobody knows whether the paper came out, and the record says so."""
-    await journal.open_intent("print", "a" * 16)
-    await journal.open_intent("print", "b" * 16)
+    await journal.open_intent("print", "receipt", "a" * 16)
+    await journal.open_intent("print", "receipt", "b" * 16)
     again = Journal(InlineExecutor(database), lambda: NOW)
     await again.open()
     assert again.streams == journal.streams

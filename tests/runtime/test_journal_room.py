@@ -57,6 +57,16 @@ async def journal(database) -> Journal:
     return journal
 
 
+async def test_a_journal_in_memory_leaves_no_file(tmp_path, monkeypatch):
+    """SQLite calls a database that was deserialized `x`: that is no place for a reserve."""
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect(":memory:")) as image, closing(sqlite3.connect(":memory:")) as read:
+        await Journal(InlineExecutor(image), lambda: NOW).open()
+        read.deserialize(image.serialize())
+        await Journal(InlineExecutor(read), lambda: NOW).open()
+    assert list(tmp_path.iterdir()) == []
+
+
 async def fill(journal: Journal, message: Callable[[int], Any]) -> int:
     """Append until it is refused; return how many were taken."""
     for count in range(100_000):
@@ -114,7 +124,9 @@ async def test_a_refused_intent_leaves_nothing(journal, database):
     """Rule 2: nothing is begun that could not be written down."""
     database.execute(f"PRAGMA max_page_count = {PAGES}")
     await fill(journal, lambda number: TrialRecord(str(number), b"", b"x" * 800))
-    done = await asyncio.gather(*(journal.open_intent("print", "t" * 16) for _ in range(500)), return_exceptions=True)
+    done = await asyncio.gather(
+        *(journal.open_intent("print", "receipt", "t" * 16) for _ in range(500)), return_exceptions=True
+    )
     refused = {one.code for one in done if isinstance(one, JournalError)}
     assert refused == {"journal.disk_full"}
     assert sorted(one.key for one in await journal.open_intents("print")) == sorted(

@@ -87,7 +87,7 @@ def test_a_check_leaves_a_record_of_the_method_and_nothing_of_the_face(
         monkeypatch.setattr(house.vision, "verify", looking.verify)
         names = [field.name for field in fields(Citizen)]
         house.reader.place_card(**dict(zip(names, astuple(CITIZEN), strict=True)), photo=photo)
-        session = (await ui.call("session.open"))["session"]
+        session = await house.consenting(ui)
         answer = await ui.call("session.verify_identity", session=session)
         assert answer["outcome"] == "done", answer
         certificate = await ui.call("session.request_certificate", session=session, certificate=CERTIFICATE)

@@ -13,11 +13,16 @@ import time
 
 import pytest
 
+from runtime import process
 from runtime.cli import ALLOCATOR
 from runtime.client import connect
+from runtime.config import load
+from runtime.enrolment import load_enrolment
+from runtime.notify import Notifier
 from runtime.process import writable
 from runtime.sockets import bound
 from sim.settings import RigFiles, RigSettings, make_rig
+from transport.errors import TransportError
 
 
 @pytest.fixture
@@ -101,6 +106,26 @@ def test_it_serves_says_so_and_stops_in_order(daemon, files):
     assert events[0] == "daemon_ready"
     assert "write_refused" not in events
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files.state.iterdir())
+
+
+def test_the_identity_key_is_wiped_whatever_ends_the_daemon(files, monkeypatch):
+    """T20: keys are wiped at the stop."""
+    settings = load(files.daemon_settings, rig=True)
+    enrolment = load_enrolment(settings, software_version="0", boot_id="b")
+    assert enrolment.keys.identity.sign(b"content")
+
+    async def fail(*_, **__):
+        raise OSError
+
+    for name in ("UnixClients", "UnixPreviews", "assemble"):
+        monkeypatch.setattr(process, name, lambda *_: None)
+    monkeypatch.setattr(process, "load_enrolment", lambda *_, **__: enrolment)
+    monkeypatch.setattr(process, "run_daemon", fail)
+    listening = dict.fromkeys((settings.api.socket, settings.api.preview_socket))
+    assert asyncio.run(process._daemon(settings, None, listening, Notifier())) == 70
+    with pytest.raises(TransportError) as caught:
+        enrolment.keys.identity.sign(b"content")
+    assert caught.value.code == "sm2.wiped"
 
 
 def test_it_comes_back_after_a_kill(daemon, files, tmp_path):
@@ -213,5 +238,6 @@ def test_only_journal_audit_log_and_ports_are_writable(files):
         str(files.state / "journal.db-shm"),
         str(files.state / "journal.reserve"),
         str(files.state / "audit.jsonl"),
+        str(files.state / "audit.reserve"),
         *(str(files.port(kind)) for kind in settings.devices),
     }

@@ -1,44 +1,26 @@
 """A citizen's session: one at a time, one owner, one operation at a time, and gone only when all is wiped (rule 1)."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
 
+from devices.personal import Kind, PersonalText
 from runtime import session as sessions_module
-from runtime.session import SessionError, Sessions, SessionState
+from runtime.session import SessionError, SessionState
+from runtime.sessions import Sessions
 from sim.scripted import ScriptedVision
-from sim.virtual_time import run
 from tests.runtime.house import UI_UID, Noted, Owner, record, values
+from tests.runtime.session_rig import stage
 from vision.errors import VisionError
-
-
-def stage(story, *, idle: float = 90.0, longest: float = 1200.0, verifier=None, audit=None):
-    """Run a story with a Sessions on virtual time; return the states it told."""
-    states = []
-
-    async def main() -> None:
-        async with asyncio.TaskGroup() as group:
-            keeper = Sessions(
-                group,
-                verifier or ScriptedVision(),
-                audit or Noted(),
-                idle_seconds=idle,
-                longest_seconds=longest,
-                on_state=states.append,
-            )
-            await story(keeper)
-            await keeper.stop()
-
-    run(main())
-    return states
 
 
 def test_the_end_wipes_every_personal_value_before_the_session_is_gone():
     owner, card, verifier = Owner(), record(), ScriptedVision()
 
     async def story(keeper: Sessions) -> None:
-        session = keeper.open(owner)
+        session = await keeper.open(owner)
         session.keep(card)
         session.verified()
         assert session.citizen() is card
@@ -51,7 +33,13 @@ def test_the_end_wipes_every_personal_value_before_the_session_is_gone():
             session.citizen()
 
     states = stage(story, verifier=verifier)
-    assert states == [SessionState.OPEN, SessionState.VERIFIED, SessionState.ENDING, SessionState.CLOSED]
+    assert states == [
+        SessionState.OPEN,
+        SessionState.VERIFIED,
+        SessionState.ENDING,
+        SessionState.CLEARING,
+        SessionState.CLOSED,
+    ]
     assert [(method, params.reason) for method, params in owner.notices] == [("session.ended", "closed")]
 
 
@@ -59,7 +47,7 @@ def test_a_new_card_wipes_the_one_before():
     first, second = record(), record()
 
     async def story(keeper: Sessions) -> None:
-        session = keeper.open(Owner())
+        session = await keeper.open(Owner())
         session.keep(first)
         session.verified()
         session.keep(second)
@@ -73,16 +61,16 @@ def test_a_new_card_wipes_the_one_before():
 
 def test_a_second_session_is_busy_until_the_first_is_wiped():
     async def story(keeper: Sessions) -> None:
-        first = keeper.open(Owner())
+        first = await keeper.open(Owner())
         async with first.operation():
             with pytest.raises(SessionError) as busy:
-                keeper.open(Owner())
+                await keeper.open(Owner())
             assert (busy.value.code, busy.value.retry) == ("session.busy", True)
         first.request_end("closed")
         with pytest.raises(SessionError):
-            keeper.open(Owner())
+            await keeper.open(Owner())
         await first.gone.wait()
-        assert keeper.open(Owner()).id != first.id
+        assert (await keeper.open(Owner())).id != first.id
 
     stage(story)
 
@@ -92,7 +80,7 @@ def test_only_the_owner_finds_its_session():
         owner = Owner()
         with pytest.raises(SessionError):
             keeper.find("", owner)
-        session = keeper.open(owner)
+        session = await keeper.open(owner)
         assert keeper.find(session.id, owner) is session
         for wrong, who in ((session.id, Owner()), (session.id + "x", owner), ("ü", owner), ("", owner)):
             with pytest.raises(SessionError) as unknown:
@@ -109,7 +97,7 @@ def test_session_ids_are_random_and_long():
 
     async def story(keeper: Sessions) -> None:
         for _ in range(20):
-            session = keeper.open(Owner())
+            session = await keeper.open(Owner())
             ids.add(session.id)
             session.request_end("closed")
             await session.gone.wait()
@@ -132,7 +120,7 @@ def test_the_end_cancels_operations_and_waits_until_they_left_their_devices_safe
     order = []
 
     async def story(keeper: Sessions) -> None:
-        session = keeper.open(Owner())
+        session = await keeper.open(Owner())
 
         async def work(name: str) -> None:
             async def make_safe() -> None:
@@ -162,7 +150,7 @@ def test_an_operation_that_will_not_stop_cannot_keep_the_data():
     card = record()
 
     async def story(keeper: Sessions) -> None:
-        session = keeper.open(Owner())
+        session = await keeper.open(Owner())
         session.keep(card)
         release = asyncio.Event()
 
@@ -187,7 +175,7 @@ def test_an_operation_that_will_not_stop_cannot_keep_the_data():
 
 def test_an_error_of_the_operation_itself_is_its_own():
     async def story(keeper: Sessions) -> None:
-        session = keeper.open(Owner())
+        session = await keeper.open(Owner())
         with pytest.raises(TimeoutError):
             async with session.operation():
                 raise TimeoutError
@@ -214,7 +202,7 @@ def test_a_vision_process_that_does_not_wipe_does_not_keep_the_session(failure):
     owner = Owner()
 
     async def story(keeper: Sessions) -> None:
-        session = keeper.open(owner)
+        session = await keeper.open(owner)
         session.request_end("closed")
         with capture_logs() as lines:
             await session.gone.wait()
@@ -228,7 +216,7 @@ def test_times_out_when_idle_counted_from_the_last_request():
     owner = Owner()
 
     async def story(keeper: Sessions) -> None:
-        session = keeper.open(owner)
+        session = await keeper.open(owner)
         await asyncio.sleep(20)
         keeper.find(session.id, owner)
         await asyncio.sleep(20)
@@ -240,14 +228,14 @@ def test_times_out_when_idle_counted_from_the_last_request():
         assert session.gone.is_set()
 
     stage(story, idle=30)
-    assert owner.notices[0][1].reason == "idle"
+    assert owner.notices[-1][1].reason == "idle"
 
 
 def test_a_daemon_that_stops_opens_no_session():
     async def story(keeper: Sessions) -> None:
         await keeper.stop()
         with pytest.raises(SessionError):
-            keeper.open(Owner())
+            await keeper.open(Owner())
 
     stage(story)
 
@@ -257,7 +245,7 @@ def test_opening_and_ending_are_in_the_audit_log_under_a_random_id_that_opens_no
     audit = Noted()
 
     async def story(keeper: Sessions) -> None:
-        session = keeper.open(Owner())
+        session = await keeper.open(Owner())
         assert keeper.occupied
         session.request_end("client_lost")
         await session.gone.wait()
@@ -270,3 +258,162 @@ def test_opening_and_ending_are_in_the_audit_log_under_a_random_id_that_opens_no
         assert session.id not in str(audit.lines)
 
     stage(story, audit=audit)
+
+
+def warnings(owner: Owner) -> list[tuple[str, float]]:
+    return [(told.reason, told.seconds) for method, told in owner.notices if method == "session.warning"]
+
+
+def test_idleness_is_warned_of_and_any_request_averts_it():
+    """T13: nobody is thrown out unwarned; `session.extend` or any other request keeps the session."""
+    owner = Owner()
+
+    async def story(keeper: Sessions) -> None:
+        session = await keeper.open(owner)
+        await asyncio.sleep(69)
+        assert warnings(owner) == []
+        await asyncio.sleep(2)
+        assert warnings(owner) == [("idle", 20.0)]
+        assert "点击继续" in owner.notices[0][1].text
+        assert keeper.extend(keeper.find(session.id, owner)) == 90.0
+        await asyncio.sleep(69)
+        assert warnings(owner) == [("idle", 20.0)]
+        await asyncio.sleep(2)
+        assert warnings(owner) == [("idle", 20.0)] * 2
+        keeper.find(session.id, owner)
+        await asyncio.sleep(89)
+        assert not session.gone.is_set()
+        await asyncio.sleep(2)
+        assert session.reason == "idle"
+
+    stage(story)
+
+
+def test_the_longest_session_is_warned_of_and_cannot_be_extended():
+    owner = Owner()
+
+    async def story(keeper: Sessions) -> None:
+        session = await keeper.open(owner)
+        for _ in range(11):
+            await asyncio.sleep(10)
+            keeper.find(session.id, owner)
+        await asyncio.sleep(11)
+        assert session.reason == "too_long"
+        assert warnings(owner) == [("too_long", 20.0)]
+
+    stage(story, longest=120)
+
+
+def test_a_short_idle_time_is_warned_of_half_way():
+    owner = Owner()
+
+    async def story(keeper: Sessions) -> None:
+        await keeper.open(owner)
+        await asyncio.sleep(9)
+        assert warnings(owner) == [("idle", 5.0)]
+
+    stage(story, idle=10)
+
+
+@pytest.mark.parametrize(("reason", "words"), [("tamper", "异常"), ("power", "市电")])
+def test_tamper_and_power_end_a_session_and_wipe_it(reason, words):
+    """T22, T14: whoever finds out calls `end`; the citizen reads why."""
+    owner, card = Owner(), record()
+
+    async def story(keeper: Sessions) -> None:
+        keeper.end(reason)  # without a session it is nothing
+        session = await keeper.open(owner)
+        session.keep(card)
+        keeper.end(reason)
+        await session.gone.wait()
+        assert all(value.wiped for value in values(card))
+        (ended,) = [told for method, told in owner.notices if method == "session.ended"]
+        assert ended.reason == reason
+        assert words in ended.text
+
+    stage(story)
+
+
+def test_new_sessions_can_be_refused_and_admitted_again():
+    """T14: below the power reserve no citizen begins; one who is served goes on."""
+
+    async def story(keeper: Sessions) -> None:
+        running = await keeper.open(Owner())
+        keeper.refuse("session.power")
+        async with running.operation():
+            assert running.state is SessionState.OPEN
+        running.request_end("closed")
+        await running.gone.wait()
+        await asyncio.sleep(0.1)
+        with pytest.raises(SessionError) as refused:
+            await keeper.open(Owner())
+        assert (refused.value.code, refused.value.retry) == ("session.power", True)
+        keeper.admit()
+        assert await keeper.open(Owner())
+
+    stage(story)
+
+
+def test_consent_is_the_sessions_and_for_its_purpose():
+    """PIPL, article 29: consent to one biometric is none to another, and the next citizen begins without."""
+
+    async def story(keeper: Sessions) -> None:
+        session = await keeper.open(Owner())
+        session.consents["face"] = "1"
+        assert session.consented("face") == "1"
+        with pytest.raises(SessionError, match="fingerprint") as missing:
+            session.consented("fingerprint")
+        assert missing.value.code == "consent.missing"
+        session.request_end("closed")
+        await session.gone.wait()
+        with pytest.raises(SessionError, match="no consent"):
+            (await keeper.open(Owner())).consented("face")
+
+    stage(story)
+
+
+def test_an_assertion_ends_with_its_life_and_with_any_doubt():
+    """I4."""
+
+    async def story(keeper: Sessions) -> None:
+        session = await keeper.open(Owner())
+        with pytest.raises(SessionError, match="not verified"):
+            session.asserted()
+        session.keep(record())
+        session.keep_assertion(b"assertion", 60.0)
+        session.verified()
+        assert session.asserted() == b"assertion"
+        await asyncio.sleep(61)
+        with pytest.raises(SessionError) as expired:
+            session.asserted()
+        assert (expired.value.code, expired.value.retry) == ("assertion.expired", True)
+        session.keep_assertion(b"assertion", 60.0)
+        session.doubt()
+        assert session.state is SessionState.OPEN
+        session.verified()
+        with pytest.raises(SessionError, match="too old"):
+            session.asserted()
+
+    stage(story)
+
+
+def test_the_same_citizens_application_outlives_another_verification_and_another_citizens_does_not():
+    """I4: an assertion that is too old costs nobody the form that was filled in; nobody inherits one."""
+
+    async def story(keeper: Sessions) -> None:
+        session = await keeper.open(Owner())
+        first, again = record(), record()
+        session.keep(first)
+        session.verified()
+        session.keep_document(b"%PDF-1.7", 1)
+        session.doubt()
+        session.keep(again)
+        assert session.document is not None
+        assert all(value.wiped for value in values(first))
+        assert not again.name.wiped
+        other = replace(record(), id_number=PersonalText("990101199001011249", Kind.IDENTIFIER))
+        session.keep(other)
+        assert session.document is None
+        assert all(value.wiped for value in values(again))
+
+    stage(story)

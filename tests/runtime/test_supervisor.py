@@ -208,6 +208,93 @@ def test_units_stop_in_reverse_order_and_a_stuck_one_holds_up_the_rest_only_for_
     assert stopped == ["second", "first", "third"]
 
 
+def test_a_unit_that_breaks_in_the_moment_of_its_stop_is_stopped():
+    """Its TaskGroup then raises what broke it, and the cancellation only shows in the task's count."""
+
+    async def main() -> None:
+        breaking = asyncio.Event()
+
+        async def part() -> None:
+            await breaking.wait()
+            raise offline()
+
+        async def life(ready):
+            ready()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(part())
+
+        watched = Watched(life)
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            watched.supervisor.start(group, "unit", watched.life)
+            await asyncio.sleep(1)
+            breaking.set()
+            with capture_logs() as lines:
+                await watched.supervisor.stop()
+            assert lines == []
+        assert watched.told[-1][1] is UnitState.STOPPED
+
+    run(main())
+
+
+def test_a_unit_that_breaks_in_the_moment_of_a_cancellation_ends_also_when_nobody_stops_it():
+    """The daemon's own group is ended by a bug elsewhere: no unit may keep it from ending."""
+
+    async def main() -> None:
+        breaking = asyncio.Event()
+
+        async def part() -> None:
+            await breaking.wait()
+            raise offline()
+
+        async def life(ready):
+            ready()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(part())
+
+        async def bug() -> None:
+            await asyncio.sleep(1)
+            breaking.set()
+            raise ValueError
+
+        watched = Watched(life)
+
+        async def daemon() -> None:
+            async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+                watched.supervisor.start(group, "unit", watched.life)
+                group.create_task(bug())
+
+        with pytest.raises(ExceptionGroup) as raised:
+            await daemon()
+        assert [type(error) for error in raised.value.exceptions] == [ValueError]
+        assert watched.told[-1] == (1.0, UnitState.STOPPED, None)
+
+    run(main())
+
+
+def test_a_life_that_cancels_itself_is_started_again_also_after_a_broken_group():
+    """Such a group leaves a cancellation in the count of its task that nobody asked for (Python 3.11)."""
+    lives = 0
+
+    async def part() -> None:
+        raise offline()
+
+    async def life(ready):
+        nonlocal lives
+        lives += 1
+        ready()
+        if lives == 2:
+            raise asyncio.CancelledError
+        if lives > 2:
+            await asyncio.Event().wait()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(part())
+
+    watched = Watched(life)
+    run(watched.live(10))
+    assert lives == 3
+    assert [state for _, state, _ in watched.told[-2:]] == [UnitState.RUNNING, UnitState.STOPPED]
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -154,6 +154,9 @@ async def daemon(path: Path, *later: dict[str, Any]) -> AsyncIterator[None]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if (task := asyncio.current_task()) is not None:
             handlers.add(task)
+        greeted = json.loads(await reader.readline())
+        assert greeted["method"] == "rpc.hello"
+        writer.write(json.dumps({"jsonrpc": "2.0", "id": greeted["id"], "result": {}}).encode() + b"\n")
         asked = json.loads(await reader.readline())
         assert asked["method"] == "events.subscribe"
         answer = {"jsonrpc": "2.0", "id": asked["id"], "result": {"sequence": 1, "state": STATE}}

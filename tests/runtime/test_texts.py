@@ -27,7 +27,8 @@ SOURCES = [
 PREFIXES = "|".join(
     (
         *("face", "photo", "camera", "vision", "pdf", "platform", "line", "call", "message", "certificate", "citizen"),
-        *("journal", "operation", "identity", "document", *KINDS),
+        *("journal", "sharing", "hotline", "operation", "identity", "document", *KINDS),
+        *("catalogue", "matter", "fee", "form", "application", "receipt", "progress", "device", "payment"),
     )
 )
 TOLD_BY_ALL = {"wrong_device", "swapped"}  # runtime/trust.py
@@ -36,9 +37,10 @@ COMPOSED = {
     "devices/fingerprint/errors.py",
     "devices/pinpad/errors.py",
     "devices/ups/driver.py",
+    "runtime/services/progress.py",
     "vision/attack/challenge.py",
 }
-"""Where a code is put together: by a function `_error`, from a table `_REFUSALS`, of a UpsFault or a movement."""
+"""Where a code is put together: by `_error`, from a table `_REFUSALS`, of a UpsFault, a movement or a ReceiptState."""
 SCHEMAS = {entry.schema for entry in CATALOGUE.values()}
 """Look like codes and are none."""
 UNHEARD = {
@@ -53,6 +55,8 @@ UNHEARD = {
     "line.bad_credentials",  # ends a life of the line; its calls hear line.down
     "message.before_grant",  # dropped by the line
     "message.unknown_topic",  # likewise
+    "receipt.malformed",  # likewise
+    "receipt.unknown_stream",  # likewise
     "ups.load",  # a variable of NUT, not a code
     "ups.mfr",  # likewise
     "ups.model",  # likewise

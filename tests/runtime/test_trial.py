@@ -12,7 +12,8 @@ from runtime.messages import Refusal, TrialAnswer, TrialCall, TrialHealth, Trial
 from runtime.trial import TrialError, Trials
 from sim.memory import InlineExecutor
 from sim.virtual_time import run
-from tests.runtime.house import EPOCH, OPERATOR_UID, House, living
+from tests.runtime.api_house import TESTER_UID, ApiHouse
+from tests.runtime.house import EPOCH, living
 from tests.runtime.house import Refusal as Refused
 from transport.errors import TransportError
 from transport.payload import Payload
@@ -25,7 +26,7 @@ RECORDED = [
 ]
 
 
-def trials(house: House) -> list[tuple]:
+def trials(house: ApiHouse) -> list[tuple]:
     """What the platform counted: id, kind, whether the digest was right, arrivals."""
     rows = house.store.database.execute("SELECT id, kind, ok, arrivals FROM trials ORDER BY id")
     return rows.fetchall()
@@ -113,20 +114,20 @@ def test_anything_but_the_answer_asked_for_is_an_error(answer, code):
     assert tried(Line(answer), story)[0] == code
 
 
-def test_an_operator_tries_the_line_and_the_platform_counts_it(tmp_path):
+def test_a_tester_tries_the_line_and_the_platform_counts_it(tmp_path):
     """Over the local API, sealed, to the platform and back; a UI has no business with it (T14, T21)."""
 
     async def main() -> list[tuple]:
-        async with living(House(tmp_path)) as house:
-            operator, ui = house.caller(OPERATOR_UID), house.caller()
-            await house.settled(operator)
+        async with living(ApiHouse(tmp_path)) as house:
+            tester, ui = house.caller(TESTER_UID), house.caller()
+            await house.settled(tester)
             call = {"filler_bytes": 3_000, "answer_bytes": 200_000}
-            answered = await operator.call("trial.call", id="call-1", **call)
+            answered = await tester.call("trial.call", id="call-1", **call)
             assert len(answered["digest"]) == 44
             assert 0 < answered["seconds"] < 1
             content = {"digest": b64encode(sm3(FILLER)).decode(), "filler": b64encode(FILLER).decode()}
             for stream in ("supervision", "telemetry"):
-                recorded = await operator.call("trial.record", id=f"record-{stream}", stream=stream, **content)
+                recorded = await tester.call("trial.record", id=f"record-{stream}", stream=stream, **content)
                 assert recorded["sequence"] >= 1
             for method, params in (("trial.call", {"id": "x"}), ("trial.record", {"id": "x", **content})):
                 with pytest.raises(Refused, match=r"^caller.not_allowed$"):
@@ -141,16 +142,16 @@ def test_a_call_that_never_left_is_told_apart_from_one_without_an_answer(tmp_pat
     """`line.down` and `platform.no_answer` are two things to whoever counts (I6)."""
 
     async def main() -> None:
-        async with living(House(tmp_path)) as house:
-            operator = house.caller(OPERATOR_UID)
-            await house.settled(operator)
+        async with living(ApiHouse(tmp_path)) as house:
+            tester = house.caller(TESTER_UID)
+            await house.settled(tester)
             house.platform.faults.silent()
             with pytest.raises(Refused, match=r"^platform.no_answer$"):
-                await operator.call("trial.call", id="unknown", deadline_seconds=3.0)
+                await tester.call("trial.call", id="unknown", deadline_seconds=3.0)
             house.uplink.stop()
             await house.until(lambda: "offline" in house.told.states[-1])
             with pytest.raises(Refused, match=r"^line.down$"):
-                await operator.call("trial.call", id="never-left", deadline_seconds=3.0)
+                await tester.call("trial.call", id="never-left", deadline_seconds=3.0)
             assert [trial for trial, *_ in trials(house)] == ["unknown"]
 
     run(main())

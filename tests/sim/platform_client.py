@@ -1,16 +1,22 @@
 """The terminal's half of the wire format as bytes, against the reference platform."""
 
+from typing import Any
+
+import msgspec
 import pytest
 from msgspec import Struct
 
 from runtime.messages import (
     CertificateIssue,
     CertificateRequest,
+    FaceEvidence,
     Refusal,
     SupervisionEvent,
     from_payload,
     to_payload,
 )
+from runtime.messages.identity import AssertionIssue, AssertionRequest
+from runtime.services.receipts import new_receipt
 from sim.people import Population
 from sim.platform.logic import Platform
 from transport import sm2
@@ -58,6 +64,8 @@ class Terminal:
         self.name = name
         self.identity = identity
         self.ring = KeyRing()
+        self.digests: dict[str, bytes] = {}
+        """That of the last receipt of each stream."""
 
     def say(self, stream: str, body: bytes) -> list[Message]:
         return self.platform.handle(Message(topic(self.name, "up", stream), body))
@@ -135,6 +143,7 @@ class Terminal:
             assert reply.topic == topic(self.name, "down", "receipt")
             receipt = decode(self.open(reply), Receipt)
             assert receipt.stream == stream
+            self.digests[stream] = receipt.digest
             receipts.append(receipt.sequence)
         return receipts
 
@@ -150,5 +159,26 @@ def event(number: int) -> bytes:
     return to_payload(SupervisionEvent(f"{number:032x}", "identity", "done", None, NOW, 0.9, "boot", rig=True)).body
 
 
-def request(certificate: str = "social_insurance_enrolment", width: int = 72) -> CertificateRequest:
-    return CertificateRequest(certificate, CITIZEN.name, CITIZEN.id_number, width)
+FACE = FaceEvidence("match", "1e-5", 0.5, 1e-5, 3, "model", "bona_fide", {})
+
+
+def assertion_request(**changes: Any) -> AssertionRequest:
+    whole = AssertionRequest("0123456789abcdef", CITIZEN.name, CITIZEN.id_number, "face", "2026-1", FACE)
+    return msgspec.structs.replace(whole, **changes)
+
+
+def asserted(platform: Platform, terminal: str = "GT-0001", **changes: Any) -> bytes:
+    """Return an assertion of a citizen at a terminal, as each call carries it."""
+    answer = platform.services.serve(terminal, to_payload(assertion_request(**changes)))
+    return msgspec.msgpack.encode(from_payload(answer, AssertionIssue))
+
+
+def request(
+    platform: Platform,
+    certificate: str = "social_insurance_enrolment",
+    *,
+    terminal: str = "GT-0001",
+    width: int = 72,
+    receipt: str | None = None,
+) -> CertificateRequest:
+    return CertificateRequest(receipt or new_receipt("certificate"), certificate, asserted(platform, terminal), width)

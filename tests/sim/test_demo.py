@@ -164,6 +164,7 @@ def test_nothing_keeps_running(runs: dict[Sabotage | None, Run]) -> None:
 
 async def verify(terminal: Terminal) -> dict[str, Any]:
     session = (await terminal.call("session.open"))["session"]
+    await terminal.call("session.consent", session=session, agreed=True, version="1")
     try:
         return await terminal.call("session.verify_identity", session=session)
     finally:
@@ -182,12 +183,8 @@ async def test_it_recovers_from_each_loss_while_the_daemon_stays_up(tmp_path: Pa
         ):
             (daemon,) = [pid for pid, command in children().items() if "-m runtime" in command]
 
-            async def place_card() -> None:
-                await rig.do("idcard", "remove_card")
-                await rig.do("idcard", "place_card")
-
             (vision,) = [pid for pid, command in children(daemon).items() if "vision" in command]
-            await place_card()
+            await rig.do("idcard", "place_card")
             waiting_for_a_face = asyncio.create_task(verify(terminal))
             await terminal.wait_until("session", "open")
             os.kill(vision, signal.SIGKILL)
@@ -206,11 +203,13 @@ async def test_it_recovers_from_each_loss_while_the_daemon_stays_up(tmp_path: Pa
 
             await rig.do("broker", "stop")
             await terminal.wait_until("platform", "offline")
-            await place_card()
-            assert (await verify(terminal))["outcome"] == "done"
+            await rig.do("idcard", "place_card")
+            assert (await verify(terminal))["code"] == "line.down"
             assert waiting(files.state / "journal.db") > 0
             await rig.do("broker", "start")
             await terminal.wait_until("platform", "online")
+            await rig.do("idcard", "place_card")
+            assert (await verify(terminal))["outcome"] == "done"
             await story.wait_for_delivery()
             assert waiting(files.state / "journal.db") == 0
             assert daemon in children()

@@ -192,7 +192,7 @@ async def _attack(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def _attack_the_line(made: Scene, terminal: Terminal) -> None:
     def version() -> str | None:
-        return terminal.state.get("catalogue", {}).get("details", {}).get("version")
+        return terminal.state.get("catalogue", {}).get("details", {}).get("announced")
 
     journal = made.files.state / "journal.db"
     await terminal.wait_until("platform", "online")

@@ -20,9 +20,9 @@ DOCUMENT = (Path(__file__).parents[2] / "docs/enrolment.md").read_text()
 def elsewhere(tmp_path, monkeypatch) -> None:
     """Run in a directory of its own, on a machine that has a name."""
     monkeypatch.chdir(tmp_path)
-    Path("machine-id").write_text("0123456789abcdef0123456789abcdef\n")
-    defaults = (tmp_path / "machine-id", *hardware.hardware_id.__defaults__[1:])
-    monkeypatch.setattr(hardware.hardware_id, "__defaults__", defaults)
+    Path("etc").mkdir()
+    Path("etc/machine-id").write_text("0123456789abcdef0123456789abcdef\n")
+    monkeypatch.setattr(hardware.hardware_names, "__defaults__", (tmp_path,))
 
 
 def run(line: str, platform: str = ""):

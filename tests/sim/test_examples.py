@@ -125,15 +125,33 @@ def test_the_python_block(shell: Shell) -> None:
     (program,) = fences("python", "Call the API")
     done = shell(f"python -c {shlex.quote(program)} my-rig/govterm.sock")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "'outcome': 'done'" in done.stdout
+    assert re.fullmatch(r"done .\*+\n", done.stdout)
 
 
 @pytest.mark.usefixtures("card")
-def test_the_node_program(shell: Shell) -> None:
+def test_the_node_program_serves_a_whole_citizen(shell: Shell) -> None:
+    """Identity, certificate, applications with materials and a fee, hotline, progress (T7, T8, T9, T10, T11, H1)."""
     (line,) = [block for block in fences("sh", "Call the API") if "node" in block]
-    done = shell(line)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "paper: 'printed'" in done.stdout
+    (pay,) = re.findall(r"`(govterm rig do platform pay_code)`", README)
+    telephone = f'case "$said" in *"QR code"*) {pay} --config my-rig/rig.toml >/dev/null;; esac'
+    done = shell(
+        f'{line.strip()} | while IFS= read -r said; do echo "$said"; {telephone}; done; exit ${{PIPESTATUS[0]}}'
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    for said in (
+        "paper: 'printed'",
+        "application.material {",
+        "qr: 'https://qr.platform.example/unionpay/",
+        "state: 'paid'",
+        "payment.receipt {",
+        "state: 'accepted'",
+        "hotline.standing {",
+        "progress.mine {",
+    ):
+        assert said in done.stdout
+    assert done.stdout.count("state: 'accepted'") >= 2
+    assert done.stdout.count("outcome: 'done'") >= 22
 
 
 def test_the_shell_block(shell: Shell) -> None:

@@ -122,3 +122,24 @@ def test_a_platform_that_restarts_gets_every_record(platform: Platform) -> None:
     run(story())
     assert states == [None, "key.none", None, None]
     assert platform.summary()["records"] == 2
+
+
+def test_a_platform_that_is_cancelled_as_its_broker_is_lost_ends(platform: Platform) -> None:
+    class Lost(MemoryUplink):
+        @contextlib.asynccontextmanager
+        async def _connected(self, subscriptions, will):
+            try:
+                async with super()._connected(subscriptions, will) as connection:
+                    yield connection
+            except asyncio.CancelledError:
+                raise ExceptionGroup("lost", [UplinkLost("in the same moment")]) from None
+
+    async def story() -> None:
+        up = asyncio.Event()
+        serving = asyncio.create_task(serve(platform, Lost(), up.set))
+        await up.wait()
+        serving.cancel()
+        await asyncio.wait([serving], timeout=60)
+        assert serving.cancelled()
+
+    run(story())

@@ -48,10 +48,12 @@ class Run:
     def call(self, name: str, *, filler: bytes = FILLER) -> msgspec.Struct:
         return trial.answer(self.store, TrialCall(name, sm3(FILLER), filler, 20), 1.0)
 
-    def shed(self, first: int, last: int) -> None:
+    def shed(self, first: int, last: int, *, skipped: int | None = None, stream: str = "telemetry-1") -> None:
+        """Let a tombstone arrive, for which the platform passed over so many places: all of them by default."""
         payload = to_payload(RecordsShed(first, last, 0.0))
-        place = ("T-1", "telemetry-1", last)
+        place = ("T-1", stream, last)
         self.store.add_record(place, payload.schema, payload.version, payload.body, event=None, at=1.0)
+        self.store.count("records shed", last - first + 1 if skipped is None else skipped)
 
     def records(self) -> Records:
         self.store.commit()
@@ -148,6 +150,20 @@ def test_only_telemetry_whose_place_was_told_of_is_shed(run: Run) -> None:
     run.record("h14", is_health=True)
     run.shed(11, 13)
     assert run.records() == msgspec.structs.replace(GOOD, sent=7, received=2, lost=2, shed=3)
+
+
+def test_no_more_is_shed_than_the_platform_was_told_of(run: Run) -> None:
+    """A tombstone over places that were receipted before excuses no loss there: the platform had those."""
+    for place in range(10, 15):
+        run.note(f"h{place}", "trial.health", "acknowledged", place=place)
+    run.shed(10, 14, skipped=2)
+    assert run.records() == msgspec.structs.replace(GOOD, sent=6, lost=3, shed=2)
+
+
+def test_a_tombstone_outside_telemetry_excuses_nothing(run: Run) -> None:
+    run.note("h10", "trial.health", "acknowledged", place=10)
+    run.shed(10, 10, stream="supervision-1")
+    assert run.records() == msgspec.structs.replace(GOOD, sent=2, lost=1)
 
 
 def test_a_sabotaged_record_differs_in_one_byte() -> None:

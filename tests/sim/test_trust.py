@@ -4,7 +4,9 @@ import stat
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from devices.config import Ups
 from runtime.config import check_machine, load
 from runtime.credentials import describe
 from runtime.enrolment import load_enrolment
@@ -55,6 +57,27 @@ def test_a_private_key_that_others_can_read_is_refused(files, name):
     assert caught.value.advice == f"run `chmod 0400 {path}`"
     (mistake,) = check_machine(settings)
     assert (mistake.found, "chmod 0400" in mistake.expected) == ("mode 0440", True)
+
+
+@pytest.mark.parametrize("section", ["platform", "ups"])
+def test_a_password_that_others_can_read_is_refused(files, tmp_path, section):
+    password = tmp_path / "password"
+    password.write_text("secret")
+    settings = load(files.daemon_settings, rig=True)
+    if section == "platform":
+        named = replace(settings.platform, username="HALL-0001", password_file=str(password))
+    else:
+        named = Ups(port="nut://upsmon@127.0.0.1:3493/ups", password_file=str(password))
+    settings = replace(settings, **{section: named})
+    password.chmod(0o400)
+    assert load_enrolment(settings, software_version="0", boot_id="b").refusal is None
+    assert check_machine(settings) == []
+    password.chmod(0o440)
+    with pytest.raises(TransportError) as caught:
+        load_enrolment(settings, software_version="0", boot_id="b")
+    assert caught.value.code == "key.file_open"
+    (mistake,) = check_machine(settings)
+    assert (mistake.key, mistake.found) == (f"{section}.password_file", "mode 0440")
 
 
 def test_every_file_is_its_owners_alone(files):

@@ -79,7 +79,8 @@ async def test_only_journal_audit_log_and_devices_are_opened_for_writing(
     companions = {f"{journal}{suffix}" for suffix in ("-wal", "-shm", "-journal")}  # the last until it is a WAL
     companions.add(str(files.state / "journal.reserve"))
     devices = {str(files.port(kind)) for kind in BAUD}
-    assert written - {"/dev/null"} == {journal, *companions, str(files.state / "audit.jsonl"), *devices}
+    audit = {str(files.state / name) for name in ("audit.jsonl", "audit.reserve")}
+    assert written - {"/dev/null"} == {journal, *companions, *audit, *devices}
 
     changes = [act for act in done if not act.startswith(("open", "creat", "execve", "+++", "---"))]
     removed = {re.findall(r'"([^"]*)"', act)[0] for act in changes if act.startswith("unlink")}

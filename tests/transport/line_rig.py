@@ -21,6 +21,7 @@ from transport.line_keys import ChannelKeys
 from transport.parts import PART_BYTES, Incoming, Outgoing
 from transport.payload import Payload, Record
 from transport.ring import KeyRing
+from transport.sm import sm3
 from transport.uplink import Message, UplinkLost
 
 TERMINAL = "GT-0001"
@@ -141,6 +142,8 @@ class FakePlatform:
     receipts: bool = True
     has_keys: bool = False
     receipt_ahead: int = 0
+    went_on: int = 0
+    """How many lives of a journal it knows that this one does not: it receipts records of theirs."""
     answer: Callable[[wire.Call], list[tuple[float, bytes]]] = lambda call: [(0.0, b"answer to " + call.body)]
     settlement: bytes | None = b"void"
     requests: int = 0
@@ -208,8 +211,13 @@ class FakePlatform:
                 self.heard[-1] = records.stream
                 self.records += [(records.stream, record) for record in records.records]
                 if self.receipts:
-                    last = records.records[-1].sequence + self.receipt_ahead
-                    self.say(send, "receipt", wire.Receipt(records.stream, last))
+                    last = records.records[-1]
+                    body = last.body if records.stream.count("-") >= self.went_on else b"another"
+                    self.receipt(send, records.stream, last.sequence + self.receipt_ahead, body)
+
+    def receipt(self, send: Callable[[Message], None], stream: str, sequence: int, body: bytes = b"step") -> None:
+        """Receipt what came of a stream up to a sequence, at which the record has this body."""
+        self.say(send, "receipt", wire.Receipt(stream, sequence, sm3(body)))
 
     def _call(self, call: wire.Call, send: Callable[[Message], None]) -> None:
         if call.schema == "call.settle":
@@ -300,17 +308,32 @@ class FakeLog:
     def __init__(self, *streams: str) -> None:
         self.records: dict[str, list[Record]] = {stream: [] for stream in streams}
         self.acknowledged: dict[str, int] = dict.fromkeys(streams, 0)
+        self.names = {stream: stream for stream in streams}
+        self.renewed: list[str] = []
         self._changed = asyncio.Event()
 
     def append(self, stream: str, body: bytes = b"step") -> None:
         sequence = len(self.records[stream]) + 1
         payload = Payload("supervision.event", 1, personal=False, body=body)
-        self.records[stream].append(Record(stream, sequence, payload))
+        self.records[stream].append(Record(self.names[stream], sequence, payload))
+        self.wake()
+
+    def wake(self) -> None:
         self._changed.set()
 
     async def unacknowledged(self, stream: str, after: int, limit: int) -> list[Record]:
         await asyncio.sleep(0)
         return self.records[stream][max(after, self.acknowledged[stream]) :][:limit]
+
+    async def has(self, stream: str, sequence: int, digest: bytes) -> bool:
+        return any(one.sequence == sequence and sm3(one.payload.body) == digest for one in self.records[stream])
+
+    async def renew(self, stream: str) -> None:
+        self.renewed.append(stream)
+        left = self.records[stream][self.acknowledged[stream] :]
+        self.names[stream] = name = f"{self.names[stream]}-"
+        self.records[stream] = [Record(name, number, one.payload) for number, one in enumerate(left, start=1)]
+        self.acknowledged[stream] = 0
 
     async def acknowledge(self, stream: str, sequence: int) -> None:
         assert sequence <= len(self.records[stream]), "a receipt for records that do not exist"

@@ -51,6 +51,9 @@ class SecureElement:
     def begin_exchange(self) -> "_Exchange":
         return _Exchange(self, self.ask("point"))
 
+    def wipe(self) -> None:
+        self.ask("log_out")
+
 
 class _Exchange:
     def __init__(self, element: SecureElement, point: bytes) -> None:
@@ -113,6 +116,9 @@ class _Inside:
 
     def sign(self, content: bytes) -> bytes:
         return self._identity.sign(content)
+
+    def log_out(self) -> None:
+        self._identity.wipe()
 
     def point(self) -> bytes:
         return self._encryption.public.point

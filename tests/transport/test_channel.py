@@ -161,9 +161,9 @@ async def test_garbage_on_every_topic_is_dropped_and_the_line_lives():
         for stream in ("answer", "receipt", "grant"):
             for body in (b"", b"\xc1", bytes(100), os.urandom(100), b"\x95\x01\x01"):
                 rig.uplink.line.deliver(Message(wire.topic(TERMINAL, "down", stream), body))
-        rig.platform.say(rig.uplink.line.deliver, "answer", wire.Receipt("supervision", 1))
+        rig.platform.say(rig.uplink.line.deliver, "answer", wire.Receipt("supervision", 1, bytes(32)))
         rig.platform.say(rig.uplink.line.deliver, "receipt", wire.Answer(KEY, "x", 1, b""))
-        rig.platform.say(rig.uplink.line.deliver, "receipt", wire.Receipt("unheard-of", 1))
+        rig.platform.say(rig.uplink.line.deliver, "receipt", wire.Receipt("unheard-of", 1, bytes(32)))
         await asyncio.sleep(1)
         assert not life.done()
         assert (await ask(rig)).body == b"answer to " + REQUEST.body
@@ -182,7 +182,7 @@ async def test_an_envelope_moved_to_another_topic_is_refused():
     rig.log.append("supervision")
     async with rig.life():
         await until(lambda: rig.log.acknowledged["supervision"] == 1)
-        sealed = rig.platform.ring.seal("answer", wire.encode(wire.Receipt("supervision", 2)))
+        sealed = rig.platform.ring.seal("answer", wire.encode(wire.Receipt("supervision", 2, bytes(32))))
         rig.platform.say_raw(rig.uplink.line.deliver, "receipt", sealed)
         await asyncio.sleep(1)
         assert rig.channel.dropped == {"envelope.forged": 1}

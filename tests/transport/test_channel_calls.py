@@ -115,6 +115,7 @@ async def test_a_large_answer_comes_in_parts():
     rig.platform.answer = lambda _call: [(0.0, body)]
     async with rig.life():
         assert (await ask(rig)).body == body
+        await until(lambda: rig.platform.outgoing[KEY].is_received, seconds=1)
     assert len(rig.platform.calls) == 1
     assert [_stream(one) for one in rig.platform.down_raw].count("part") == PARTS
     assert rig.channel.dropped == {}

@@ -21,6 +21,7 @@ def test_a_wrong_wall_clock_delays_nothing_and_is_told(off):
         rig = Rig()
         rig.clock_off = off
         rig.log.append("supervision")
+        assert rig.channel.platform_time() is None
         async with rig.life():
             assert (await ask(rig)).body == b"answer to " + REQUEST.body
             await until(lambda: rig.log.acknowledged["supervision"] == 1)
@@ -28,6 +29,7 @@ def test_a_wrong_wall_clock_delays_nothing_and_is_told(off):
             (state,) = rig.states
             assert (state.connected, state.code) == (True, "clock.wrong")
             assert state.clock_off_seconds == pytest.approx(off, abs=1)
+            assert rig.channel.platform_time() == pytest.approx(START + now(), abs=1)
             rig.platform.order("maintenance.window", rig.uplink.line.say, expires_in=10)
             rig.platform.order("maintenance.window", rig.uplink.line.say, expires_in=-10)
             await until(lambda: len(rig.commands.taken) == 2)

@@ -35,8 +35,8 @@ async def test_no_more_than_the_window_goes_ahead_of_the_receipt():
         await asyncio.sleep(1)
         rig.log.append("supervision")
         await asyncio.sleep(1)
-        assert [record.sequence for _, record in rig.platform.records] == list(range(1, outbox.WINDOW + 1))
-        rig.platform.say(rig.uplink.line.deliver, "receipt", wire.Receipt("supervision", 5))
+        assert len(rig.platform.records) == outbox.BATCH_RECORDS, "one message until its receipt"
+        rig.platform.receipt(rig.uplink.line.deliver, "supervision", 5)
         await asyncio.sleep(1)
         assert [record.sequence for _, record in rig.platform.records] == list(range(1, outbox.WINDOW + 6))
         assert rig.log.acknowledged["supervision"] == 5
@@ -63,10 +63,10 @@ async def test_records_whose_receipts_were_lost_are_sent_again_in_order():
         await asyncio.sleep(outbox.RESEND_SECONDS - 1)
         rig.log.append("supervision")
         await asyncio.sleep(1.5)
-        assert [record.sequence for _, record in rig.platform.records] == [1, 2, 3, 4, 1, 2, 3, 4]
+        assert [record.sequence for _, record in rig.platform.records] == [1, 2, 3, 1, 2, 3, 4]
         rig.platform.receipts = True
         await until(lambda: rig.log.acknowledged["supervision"] == 4)
-    assert [record.sequence for _, record in rig.platform.records[8:]] == [1, 2, 3, 4]
+    assert [record.sequence for _, record in rig.platform.records[7:]] == [1, 2, 3, 4]
 
 
 @on_virtual_time
@@ -77,7 +77,7 @@ async def test_records_in_flight_when_the_line_is_lost_are_sent_again():
         rig.log.append("supervision")
     async with rig.life() as life:
         await until(lambda: len(rig.platform.records) == 5)
-        rig.platform.say(rig.uplink.line.deliver, "receipt", wire.Receipt("supervision", 2))
+        rig.platform.receipt(rig.uplink.line.deliver, "supervision", 2)
         await until(lambda: rig.log.acknowledged["supervision"] == 2)
         rig.uplink.line.lose()
         await asyncio.wait([life], timeout=1)
@@ -89,15 +89,68 @@ async def test_records_in_flight_when_the_line_is_lost_are_sent_again():
 
 
 @on_virtual_time
-async def test_a_receipt_for_records_to_come_skips_none():
+async def test_a_receipt_for_more_than_the_log_ever_had_skips_none_and_begins_another_stream():
+    """I6: the journal was restored from an older image."""
     rig = Rig()
     rig.platform.receipt_ahead = 1_000
     rig.log.append("supervision")
     async with rig.life():
-        await until(lambda: rig.log.acknowledged["supervision"] == 1)
+        await until(lambda: rig.log.renewed == ["supervision"])
+        rig.platform.receipt_ahead = 0
         rig.log.append("supervision")
         await until(lambda: rig.log.acknowledged["supervision"] == 2)
-    assert [record.sequence for _, record in rig.platform.records] == [1, 2]
+    told = [(stream, one.sequence) for stream, one in rig.platform.records]
+    assert told == [("supervision", 1), ("supervision-", 1), ("supervision-", 2)]
+
+
+@on_virtual_time
+async def test_what_the_platform_has_other_records_of_is_told_under_another_name():
+    """I6: all that was not receipted arrives, whichever receipts are lost, and the other streams go on meanwhile."""
+    rig = Rig()
+    rig.platform.went_on = 1
+    for number in range(100):
+        rig.log.append("supervision", b"%d" % number)
+    async with rig.life() as life:
+        await until(lambda: rig.log.renewed == ["supervision"], seconds=1)
+        rig.platform.receipt(rig.uplink.line.deliver, "supervision", 90, b"another")
+        rig.log.records["alarm"].append(Record("-alarm", 1, Payload("alarm", 1, personal=False, body=b"alarm")))
+        rig.log.wake()
+        await until(lambda: rig.log.acknowledged["alarm"] == 1, seconds=1)
+        await until(lambda: rig.log.acknowledged["supervision"] == 100, seconds=outbox.RESEND_SECONDS + 1)
+        assert not life.done()
+    told = [(stream, one.sequence, one.body) for stream, one in rig.platform.records]
+    assert [one for one in told if one[0] == "supervision-"] == [
+        ("supervision-", number + 1, b"%d" % number) for number in range(100)
+    ]
+    assert rig.log.renewed == ["supervision"]
+
+
+@on_virtual_time
+async def test_a_receipt_from_before_the_line_saves_sending_again():
+    """The receipts of the line before were lost; the first of this one says how much the platform has."""
+    rig = Rig()
+    rig.platform.receipts = False
+    for _ in range(2 * outbox.WINDOW):
+        rig.log.append("supervision")
+    async with rig.life():
+        await until(lambda: len(rig.platform.records) == outbox.BATCH_RECORDS)
+        rig.platform.receipt(rig.uplink.line.deliver, "supervision", 300)
+        await until(lambda: rig.log.acknowledged["supervision"] == 300, seconds=1)
+        await until(lambda: rig.platform.records[-1][1].sequence == 2 * outbox.WINDOW, seconds=1)
+    assert [one.sequence for _, one in rig.platform.records[outbox.BATCH_RECORDS :]] == list(
+        range(301, 2 * outbox.WINDOW + 1)
+    )
+    assert rig.log.renewed == []
+
+
+@on_virtual_time
+async def test_a_platform_that_is_always_wrong_costs_little():
+    rig = Rig()
+    rig.platform.went_on = 1_000
+    rig.log.append("supervision")
+    async with rig.life():
+        await asyncio.sleep(10 * outbox.RESEND_SECONDS)
+    assert 9 <= len(rig.log.renewed) <= 11
 
 
 @on_virtual_time
@@ -150,12 +203,15 @@ async def test_a_stream_with_gaps_where_records_were_shed_goes_on():
     async def acknowledge(stream, sequence):
         rig.log.acknowledged[stream] = sequence
 
-    rig.log.unacknowledged, rig.log.acknowledge = unacknowledged, acknowledge
+    async def has(stream, sequence, digest):
+        return True
+
+    rig.log.unacknowledged, rig.log.acknowledge, rig.log.has = unacknowledged, acknowledge, has
     async with rig.life():
         await asyncio.sleep(1)
-        assert [record.sequence for _, record in rig.platform.records] == kept[: outbox.WINDOW]
+        assert [record.sequence for _, record in rig.platform.records] == kept[: outbox.BATCH_RECORDS]
         for receipt, then in ((2, kept), (450, kept), (kept[-1], kept)):
-            rig.platform.say(rig.uplink.line.deliver, "receipt", wire.Receipt("supervision", receipt))
+            rig.platform.receipt(rig.uplink.line.deliver, "supervision", receipt)
             await asyncio.sleep(1)
             assert rig.log.acknowledged["supervision"] == receipt
             assert [record.sequence for _, record in rig.platform.records] == then

@@ -57,6 +57,15 @@ def test_a_provider_takes_keys_that_were_wrapped_for_its_exchange(provider: KeyP
     _refused("envelope.key_wiped", lambda: key.unseal(NONCE, sealed, b"place"))
 
 
+def test_a_provider_that_was_wiped_signs_nothing():
+    """Keys are wiped at the stop; an element ends its session."""
+    own = sm2.PrivateKey.from_der(IDENTITY.to_der())
+    with secure_element(own) as element:
+        for provider in (IdentityKey(own), element):
+            provider.wipe()
+            _refused("sm2.wiped", lambda given=provider: given.sign(b"content"))
+
+
 def test_new_keys_come_from_the_system_with_a_copy_to_wrap():
     made = [new_key() for _ in range(8)]
     assert len({bytes(wrapped) for wrapped, _ in made}) == 8

@@ -20,7 +20,7 @@ Handlers = dict[type[msgspec.Struct], Handler]
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """The platform's database, keys, people and clock; `order` gives every terminal a command.
+    """The platform's database, keys, people and clock; `order` gives every terminal a command, `order_one` one of them.
 
     `signing` signs what terminals verify by the platform's key, `seal` is the certificate issuer's.
     """
@@ -33,6 +33,7 @@ class Desk:
     wall_clock: Callable[[], float]
     faults: Faults
     order: Callable[[msgspec.Struct], None]
+    order_one: Callable[[str, msgspec.Struct], None]
 
     @property
     def database(self) -> sqlite3.Connection:
@@ -40,5 +41,5 @@ class Desk:
         return self.store.database
 
     def now(self) -> int:
-        """Return seconds since 1970."""
-        return int(self.wall_clock())
+        """Return seconds since 1970 by the services' clock, which a fault may have set wrong."""
+        return int(self.wall_clock() + self.faults.clock_seconds)

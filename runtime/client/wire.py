@@ -1,4 +1,4 @@
-"""A small client of the local API, for the command line, the demo and tests: JSON-RPC 2.0, one JSON text a line."""
+"""A connection to the local API: JSON-RPC 2.0, one JSON text a line, calls by name."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -55,8 +55,8 @@ class _Line(msgspec.Struct):
     params: Any = None
 
 
-class Client:
-    """One connection; made by `connect`."""
+class Wire:
+    """One connection; made by `open_wire`."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -97,7 +97,7 @@ class Client:
         self._notifications.put_nowait(None)
 
     async def listen(self) -> None:
-        """Read the connection to its end; `connect` runs this as a task."""
+        """Read the connection to its end; `open_wire` runs this as a task."""
         try:
             while line := await self._reader.readline():
                 self._take(msgspec.json.decode(line, type=_Line))
@@ -140,7 +140,7 @@ class Client:
 
 
 @asynccontextmanager
-async def connect(path: Path | str, *, seconds: float = 5.0) -> AsyncIterator[Client]:
+async def open_wire(path: Path | str, *, seconds: float = 5.0) -> AsyncIterator[Wire]:
     """Connect to the daemon's socket for the length of a `with`; raise ClientError (`client.unreachable`)."""
     try:
         async with asyncio.timeout(seconds):
@@ -150,10 +150,10 @@ async def connect(path: Path | str, *, seconds: float = 5.0) -> AsyncIterator[Cl
         raise ClientError(
             "client.unreachable", f"no daemon answers at {path}: {reason}", advice="start it, or name its --socket"
         ) from None
-    client = Client(reader, writer)
-    listener = asyncio.create_task(client.listen(), name="api-client")
+    wire = Wire(reader, writer)
+    listener = asyncio.create_task(wire.listen(), name="api-client")
     try:
-        yield client
+        yield wire
     finally:
         listener.cancel()
         with suppress(asyncio.CancelledError):

@@ -1,0 +1,92 @@
+"""What a citizen reads of matters, forms, applications and receipts: a part of the catalogue of `runtime.texts`."""
+
+from runtime.device_texts import Text
+
+_NO_CATALOGUE = Text("办事目录暂时不可用，请稍后再试。", "The list of matters is not available; please try later.")
+_RESCAN = Text("材料页数过多，请减少页数后重新扫描。", "The material has too many pages; please scan fewer.")
+_UNFILED = Text("申请未提交成功，请重新提交。", "The application was not filed; please file it again.")
+_NOT_ACCEPTED = Text("申请未被受理，请咨询工作人员。", "The application was not accepted; please ask the staff.")
+
+MATTERS: tuple[tuple[tuple[str, ...], Text], ...] = (
+    (("catalogue.none",), _NO_CATALOGUE),
+    (
+        (
+            "catalogue.older",
+            "catalogue.bad_signature",
+            "catalogue.digest_mismatch",
+            "catalogue.malformed",
+            "catalogue.bad_schema",
+            "catalogue.unknown_device",
+            "catalogue.no_previous",
+            "catalogue.rolled_back",
+            "catalogue.outdated",
+        ),
+        Text("办事目录已更新，请重新选择事项。", "The list of matters has changed; please choose again."),
+    ),
+    (("device.missing",), Text("本机未配备所需设备。", "This terminal does not have the device.")),
+    (("device.not_ready",), Text("所需设备暂时不可用。", "The device is not available now.")),
+    (("matter.unknown",), Text("没有这一事项，请重新选择。", "There is no such matter; please choose again.")),
+    (("matter.unavailable",), Text("该事项暂时无法在本机办理。", "This matter cannot be applied for here now.")),
+    (("matter.withdrawn",), Text("该事项已停止办理，申请未提交。", "The matter was withdrawn; nothing was filed.")),
+    (("fee.changed",), Text("收费标准已调整，请重新办理。", "The fee has changed; please begin again.")),
+    (("fee.unpaid",), Text("尚未缴费，请先缴费。", "The fee is not paid yet; please pay first.")),
+    (("form.kept",), Text("填写内容已保存。", "Your entries are kept.")),
+    (("form.invalid",), Text("部分内容有误，请按提示修改。", "Some entries are wrong; please correct them.")),
+    (("form.too_large",), Text("填写内容过长，请精简。", "The entries are too long; please shorten them.")),
+    (("form.required",), Text("此项必填。", "This must be filled in.")),
+    (("form.wrong_type",), Text("内容类型不正确。", "This is not of the right type.")),
+    (("form.too_long",), Text("内容过长。", "This is too long.")),
+    (("form.too_short",), Text("内容过短。", "This is too short.")),
+    (("form.bad_form",), Text("格式不正确。", "This is not in the right form.")),
+    (("form.no_choice",), Text("请从给出的选项中选择。", "Please choose one of the options.")),
+    (("form.out_of_range",), Text("数值超出允许范围。", "The number is out of range.")),
+    (("form.too_few",), Text("所选项目过少。", "Too few were chosen.")),
+    (("form.too_many",), Text("所选项目过多。", "Too many were chosen.")),
+    (("form.twice",), Text("项目重复。", "One was given twice.")),
+    (("form.unknown_field",), Text("表单没有此项。", "The form has no such field.")),
+    (("form.bad_value",), Text("内容不符合要求。", "This is not what is asked for.")),
+    (("application.begun",), Text("申请已开始，请记下回执号。", "It has begun; please note the receipt number.")),
+    (("application.none",), Text("请先选择要办理的事项。", "Please choose a matter first.")),
+    (("application.material_taken",), Text("材料已收取。", "The material is taken.")),
+    (("application.unknown_material",), Text("该事项不需要此材料。", "The matter wants no such material.")),
+    (("application.no_document",), Text("请先扫描材料。", "Please scan the material first.")),
+    (("application.too_many_pages",), _RESCAN),
+    (
+        ("application.scan_too_large",),
+        Text("材料过大，请减少页数或改用黑白扫描。", "The material is too large; scan fewer pages or black and white."),
+    ),
+    (("application.needs_material",), Text("请扫描此材料。", "Please scan this material.")),
+    (("application.needs_fee",), Text("请先缴费。", "Please pay the fee first.")),
+    (("application.complete",), Text("申请内容齐全，可以提交。", "The application is complete and can be filed.")),
+    (("application.incomplete",), Text("申请内容不全，请补充。", "The application is not complete yet.")),
+    (("application.accepted",), Text("申请已受理。", "The application is accepted.")),
+    (("application.pending",), Text("申请已提交，正在审核。", "The application is filed and being examined.")),
+    (("application.refused",), _NOT_ACCEPTED),
+    (("application.duplicate",), Text("该回执号已提交过申请。", "An application was filed under this number.")),
+    (("application.invalid",), _NOT_ACCEPTED),
+    (
+        ("application.unsure",),
+        Text(
+            "暂时无法确认是否受理，请重试或凭回执号查询。",
+            "It is not known whether it was filed; ask by the number.",
+        ),
+    ),
+    (("application.not_filed",), _UNFILED),
+    (("progress.found",), Text("查询完成。", "Here is where it stands.")),
+    (("receipt.mistyped",), Text("回执号有误，请核对后重新输入。", "The receipt number is mistyped; please check it.")),
+    (
+        ("receipt.unknown",),
+        Text("未查到该回执号，尚未提交任何申请。", "Nothing was filed under this receipt number."),
+    ),
+    (("receipt.unsettled",), Text("正在确认是否受理，请稍后再查。", "It is being found out; please ask again later.")),
+    (("receipt.not_filed",), Text("未提交成功，请重新办理。", "It was not filed; please apply again.")),
+    (("receipt.accepted",), Text("已受理", "accepted")),
+    (("receipt.pending",), Text("审核中", "being examined")),
+    (("receipt.refused",), Text("不予受理", "refused")),
+    (("receipt.registered",), Text("已登记", "registered")),
+    (("receipt.assigned",), Text("已派单", "assigned")),
+    (("receipt.handling",), Text("办理中", "being handled")),
+    (("receipt.answered",), Text("已答复", "answered")),
+    (("receipt.closed",), Text("已办结", "closed")),
+    (("receipt.issued",), Text("已出证", "issued")),
+)

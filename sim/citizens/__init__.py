@@ -1,0 +1,1 @@
+"""Synthetic citizens one after the other at real processes, measured and counted: `govterm soak citizens`."""
