@@ -13,6 +13,8 @@ from runtime.client.wire import ClientError, Notification, RpcError, Wire, open_
 
 AGAIN_SECONDS = 0.2
 """Between two tries to reach the daemon again."""
+HELLO_SECONDS = 20.0
+"""The service manager keeps the socket while it starts the daemon again, 5 s after it died."""
 
 
 class Session(SessionMethods):
@@ -49,7 +51,9 @@ class Terminal(TerminalMethods):
 
 
 @asynccontextmanager
-async def connect(path: Path | str, *, client: str = "govterm-client", seconds: float = 5.0) -> AsyncIterator[Terminal]:
+async def connect(
+    path: Path | str, *, client: str = "govterm-client", seconds: float = HELLO_SECONDS
+) -> AsyncIterator[Terminal]:
     """Connect to the daemon's socket for the length of a `with`.
 
     Raises ClientError (`client.unreachable`), and RpcError when the daemon does not serve this user
