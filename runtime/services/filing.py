@@ -25,6 +25,7 @@ from transport.sm import sm3
 FILE = "file"
 """The kind of the intent that is open while an application is on its way."""
 REFUSED = "application.refused"
+UNSURE = "application.unsure"
 _NOT_OF_IT = "assertion."
 """Begins the codes by which the platform refuses the citizen's assertion: verified anew, they may file all the same."""
 BYTES_PER_SECOND = 1_000_000
@@ -64,23 +65,13 @@ class Filing:
         self, effect: Effect, filing: ApplicationFiling, seconds: float, on_progress: OnProgress
     ) -> ReceiptStanding:
         try:
-            standing = await self.office.ask(
-                filing, ReceiptStanding, key=effect.key, deadline_seconds=seconds, on_progress=on_progress
+            standing = await self.office.act(
+                effect, filing, ReceiptStanding, unsure=UNSURE, deadline_seconds=seconds, on_progress=on_progress
             )
         except Refused as refused:
-            effect.refused(refused.code)
             if refused.retry or refused.code.startswith(_NOT_OF_IT):
                 raise
             raise TurnedAway(refused.code, str(refused), retry=False) from None
-        except TransportError as error:
-            if error.code != "platform.no_answer":
-                effect.refused(error.code)
-                raise Refused(error.code, str(error), retry=error.retry) from None
-            effect.code = error.code
-            raise _unsure() from None
-        except MessageError as error:
-            effect.code = error.code
-            raise _unsure() from None
         if standing.receipt != filing.receipt:
             effect.code = "message.unexpected"
             raise _unsure()
@@ -154,7 +145,7 @@ def _written(session: Session, draft: Draft, order: str | None) -> ApplicationFi
 
 
 def _unsure() -> Refused:
-    return Refused("application.unsure", "nobody knows whether it was filed", retry=True)
+    return Refused(UNSURE, "nobody knows whether it was filed", retry=True)
 
 
 def _turned_away(standing: ReceiptStanding) -> TurnedAway:

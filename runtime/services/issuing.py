@@ -13,7 +13,7 @@ import msgspec
 from runtime.journal import Intent, Outcome
 from runtime.messages import CertificateIssue, CertificateRequest, MessageError, to_payload
 from runtime.messages.certificate import CertificateCopy, CertificateReprint
-from runtime.services.office import Effect, Office, Settlement
+from runtime.services.office import Office, Settlement
 from runtime.services.receipts import new_receipt
 from runtime.services.steps import Refused, Transaction, event
 from runtime.session import DoubtfulIssue, Session
@@ -21,6 +21,7 @@ from transport.errors import TransportError
 
 ISSUE = "issue"
 """The kind of the intent that is open while an issue, or a copy of one, is asked for."""
+UNSURE = "certificate.unsure"
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -81,28 +82,12 @@ class Issuing:
             raise Refused(error.code, str(error), retry=False) from None
         async with self.office.effect(transaction, ISSUE, receipt) as effect:
             try:
-                return await self._sent(effect, message, answer)
+                issued = await self.office.act(effect, message, answer, unsure=UNSURE)
+                effect.done()
+                return issued
             finally:
                 if effect.outcome == "unknown":
                     doubt(effect.key)
-
-    async def _sent(self, effect: Effect, message: msgspec.Struct, answer: type[M]) -> M:
-        try:
-            issued = await self.office.ask(message, answer, key=effect.key)
-        except Refused as refused:
-            effect.refused(refused.code)
-            raise
-        except TransportError as error:
-            if error.code != "platform.no_answer":
-                effect.refused(error.code)
-                raise Refused(error.code, str(error), retry=error.retry) from None
-            effect.code = error.code
-            raise _unsure() from None
-        except MessageError as error:
-            effect.code = error.code
-            raise _unsure() from None
-        effect.done()
-        return issued
 
     async def _is_answered(self, transaction: Transaction, key: bytes) -> bool:
         """Find out whether the platform answered the request before; if it did not, it never will."""
@@ -124,4 +109,4 @@ class Issuing:
 
 
 def _unsure() -> Refused:
-    return Refused("certificate.unsure", "nobody knows whether it was issued", retry=True)
+    return Refused(UNSURE, "nobody knows whether it was issued", retry=True)

@@ -16,7 +16,7 @@ import msgspec
 from runtime.journal import Intent, JournalError
 from runtime.messages import MessageError
 from runtime.messages.sharing import Mode, UseRequest, UseStanding
-from runtime.services.office import Effect, Office, Settlement
+from runtime.services.office import Office, Settlement
 from runtime.services.payment_book import china
 from runtime.services.steps import INTERRUPTED, Refused, Transaction, event
 from transport.errors import TransportError
@@ -106,7 +106,9 @@ class Ledger:
         seconds: float,
     ) -> Taken:
         async with self.office.effect(transaction, USE, transaction.id) as effect:
-            taken = await take(await self._said(effect, message(effect.intent.key), answer, seconds))
+            taken = await take(
+                await self.office.act(effect, message(effect.intent.key), answer, deadline_seconds=seconds)
+            )
             taken = self._timely(taken, self.now())
             entry = _entry(effect.intent.key, taken)
 
@@ -123,21 +125,6 @@ class Ledger:
         if taken.code is not None:
             raise Refused(taken.code, "what came was refused", retry=True)
         return taken
-
-    async def _said(self, effect: Effect, message: msgspec.Struct, answer: type[M], seconds: float) -> M:
-        try:
-            return await self.office.ask(message, answer, key=effect.key, deadline_seconds=seconds)
-        except Refused as refused:
-            effect.refused(refused.code)
-            raise
-        except TransportError as error:
-            effect.code = error.code
-            if error.code != "platform.no_answer":
-                effect.refused(error.code)
-            raise Refused(error.code, str(error), retry=error.retry) from None
-        except MessageError as error:
-            effect.code = error.code
-            raise Refused(error.code, str(error), retry=False) from None
 
     async def settle(self, intent: Intent, settlement: Settlement) -> None:
         """Close the intent of a use whose answer never came, counted as the platform counted it (a Settler)."""

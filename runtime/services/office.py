@@ -14,9 +14,10 @@ import structlog
 from runtime import texts
 from runtime.audit import Audit
 from runtime.journal import Intent, Journal, JournalError, Outcome
-from runtime.messages import Refusal, from_payload, to_payload
+from runtime.messages import MessageError, Refusal, from_payload, to_payload
 from runtime.services.steps import INTERRUPTED, Origin, Refused, Result, Transaction
 from runtime.session import Session
+from transport.errors import TransportError
 from transport.payload import Payload
 
 log = structlog.get_logger(__name__)
@@ -26,6 +27,8 @@ R = TypeVar("R", bound=Result)
 
 Progress = Callable[[int, int], None]
 Settlement = Literal["acted", "void"]
+NO_ANSWER = "platform.no_answer"
+"""The line's code for a call of which nobody knows whether the platform acted on it."""
 
 
 class Platform(Protocol):
@@ -100,6 +103,36 @@ class Office:
         if isinstance(said, Refusal):
             raise Refused(said.code, "the platform refuses", retry=said.retry)
         return said
+
+    async def act(
+        self,
+        effect: Effect,
+        message: msgspec.Struct,
+        answer: type[M],
+        *,
+        unsure: str | None = None,
+        deadline_seconds: float | None = None,
+        on_progress: Progress | None = None,
+    ) -> M:
+        """Make the call that has an effect, and note on the effect how it ended where it was not answered.
+
+        Raises Refused: with the platform's or the line's code where surely nothing was done, with `unsure` (or what
+        went wrong) where nobody knows.
+        """
+        try:
+            return await self.ask(
+                message, answer, key=effect.key, deadline_seconds=deadline_seconds, on_progress=on_progress
+            )
+        except Refused as refused:
+            effect.refused(refused.code)
+            raise
+        except (TransportError, MessageError) as error:
+            if isinstance(error, TransportError) and error.code != NO_ANSWER:
+                effect.refused(error.code)
+                raise Refused(error.code, str(error), retry=error.retry) from None
+            effect.code = error.code
+            retry = unsure is not None or (isinstance(error, TransportError) and error.retry)
+            raise Refused(unsure or error.code, "nobody knows whether it was done", retry=retry) from None
 
     async def operate(
         self,

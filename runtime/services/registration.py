@@ -16,6 +16,7 @@ from transport.errors import TransportError
 
 REGISTER = "register"
 """The kind of the intent that is open while a request is on its way."""
+UNSURE = "hotline.unsure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +47,9 @@ class Registration:
 
     async def _sent(self, effect: Effect, request: HotlineRequest, on_progress: OnProgress) -> HotlineStanding:
         seconds = self.office.answer_seconds + sum(len(scan.pdf) for scan in request.scans) / BYTES_PER_SECOND
-        try:
-            standing = await self.office.ask(
-                request, HotlineStanding, key=effect.key, deadline_seconds=seconds, on_progress=on_progress
-            )
-        except Refused as refused:
-            effect.refused(refused.code)
-            raise
-        except TransportError as error:
-            if error.code != "platform.no_answer":
-                effect.refused(error.code)
-                raise Refused(error.code, str(error), retry=error.retry) from None
-            effect.code = error.code
-            raise _unsure() from None
-        except MessageError as error:
-            effect.code = error.code
-            raise _unsure() from None
+        standing = await self.office.act(
+            effect, request, HotlineStanding, unsure=UNSURE, deadline_seconds=seconds, on_progress=on_progress
+        )
         if standing.receipt != request.receipt:
             effect.code = "message.unexpected"
             raise _unsure()
@@ -109,4 +97,4 @@ class Registration:
 
 
 def _unsure() -> Refused:
-    return Refused("hotline.unsure", "nobody knows whether it was registered", retry=True)
+    return Refused(UNSURE, "nobody knows whether it was registered", retry=True)
