@@ -5,6 +5,8 @@ import os
 import socket
 from contextlib import suppress
 
+from runtime.state import Component, StateBoard, TooSlow
+
 
 class Notifier:
     """Sends state datagrams to `address`; does nothing without one (not started by systemd, tests)."""
@@ -30,6 +32,19 @@ class Notifier:
         """Show one line in `systemctl status`; nothing personal."""
         self._send(f"STATUS={text.replace(chr(10), ' ')}")
 
+    async def follow(self, board: StateBoard) -> None:
+        """Keep `systemctl status` in step with the board, for ever."""
+        while True:
+            changes = board.subscribe()
+            try:
+                while True:
+                    self.status(_line(board.full()))
+                    await changes.next()
+            except TooSlow:
+                continue
+            finally:
+                changes.close()
+
     def stopping(self) -> None:
         """The daemon has begun to stop."""
         self._send("STOPPING=1")
@@ -50,3 +65,10 @@ class Notifier:
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
             sender.setblocking(False)
             sender.sendto(state.encode(), self._address)
+
+
+def _line(state: dict[str, Component]) -> str:
+    return ", ".join(
+        f"{name} {component.state}" + (f" ({component.code})" if component.code else "")
+        for name, component in sorted(state.items())
+    )

@@ -19,10 +19,10 @@ from pathlib import Path
 import structlog
 
 from runtime import guard, logs, sockets
-from runtime.api.listen import UnixClients, UnixPreviews
+from runtime.api.listen import Listeners, UnixClients, UnixPreviews
 from runtime.board import assemble, boot_id
 from runtime.config import ConfigError, Settings, check_machine, load
-from runtime.daemon import Listeners, run_daemon
+from runtime.daemon import run_daemon
 from runtime.egress import Egress, endpoints
 from runtime.enrolment import load_enrolment
 from runtime.notify import Notifier

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from devices.config import CardReader, IdCard, PinPad, Printer
+from runtime.api.listen import Listeners
 from runtime.config import Api, Session, Settings
-from runtime.daemon import Listeners, run_daemon
+from runtime.daemon import run_daemon
 from runtime.enrolment import Enrolment
 from runtime.notify import Notifier
 from runtime.seams import Seams, Usage

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+from dataclasses import dataclass
 from typing import Protocol
 
 CHUNK_BYTES = 65_536
@@ -105,3 +106,11 @@ class UnixPreviews:
             connected.close()
             raise
         return connected, _CREDENTIALS.unpack(credentials)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Where local clients come in."""
+
+    api: ClientListener
+    previews: PreviewListener
