@@ -209,3 +209,11 @@ def crashing(
             await after(Counter(second), ui, told)
 
     run(main())
+
+
+async def begun(counter: Counter, ui: Caller, method: str = METHODS[0]) -> tuple[str, str, str]:
+    """Session, receipt and order."""
+    session, receipt = await counter.applied(ui)
+    answer = await counter.begun(ui, session, receipt, method)
+    assert (answer["outcome"], answer["state"], answer["text"]) == ("done", "open", "订单已生成，请支付。")
+    return session, receipt, answer["order"]
