@@ -19,10 +19,10 @@ from sim import assets
 from sim.photo import decode
 from sim.scene import Scene, load_people
 from vision import store
-from vision.camera import release_memory
 from vision.detect import SCORE_THRESHOLD
 from vision.folding import fold
 from vision.manifest import read_manifest
+from vision.memory_lock import give_back
 from vision.models import Image, Models, load
 from vision.pipeline import FaceCheck
 
@@ -140,7 +140,7 @@ def test_memory_stays_flat(figures: Figures, models: Models, card: Image, scene:
             for number in range(30):
                 check.consider(scene.frame(), number / 5)
             assert check.decide().match
-        release_memory()
+        give_back()
         sizes.append(resident_mib())
     growth = sizes[1] - sizes[0]
     beside = f"limit {GROWTH_MIB:.0f} MiB"

@@ -58,7 +58,9 @@ def supervised(kind: str, port: Path, hotplug: MemoryHotplug, on_status: Callabl
     settings: Any = SimpleNamespace(devices={kind: section})
     seams: Any = SimpleNamespace(hotplug=hotplug, open_link=open_link)
     audit = Audit(executor, port.with_name("audit.jsonl"), time.time)
-    peripherals = Peripherals(settings, seams, supervisor, journal=journal, audit=audit, on_status=on_status)
+    peripherals = Peripherals(
+        settings, seams, supervisor, journal=journal, audit=audit, on_status=on_status, on_usb=lambda _: None
+    )
     return peripherals, supervisor, journal, executor
 
 

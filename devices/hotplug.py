@@ -8,8 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-SUBSYSTEMS = ("tty", "usbmisc")
-"""Where the nodes of serial adapters, CDC-ACM devices and USB printers belong."""
+SUBSYSTEMS = ("tty", "usbmisc", "video4linux", "usb")
+"""Where the nodes of serial adapters, CDC-ACM devices, USB printers and cameras belong; and every USB device itself."""
+
+_BY_INTERFACE = ("00", "ef")
+"""Classes of a whole device that leave it to its interfaces what it is (USB-IF)."""
+_HUB, _STORAGE, _KEYBOARD = "09", "08", "030101"
 
 
 class HotplugError(Exception):
@@ -24,16 +28,51 @@ class HotplugError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class UsbPort:
-    """A port at USB: its node, its other names (by-id, by-path), `VID:PID` in small letters and its serial number."""
+    """A port at USB: its node, its other names (by-id, by-path), `VID:PID` in small letters, its serial number.
+
+    `path` is its place in sysfs, which begins with that of its device.
+    """
 
     node: str
     links: frozenset[str] = frozenset()
     usb: str | None = None
     serial: str | None = None
+    path: str = ""
 
     def is_named(self, name: str) -> bool:
         """Say whether this is the port of that name."""
         return name == self.node or name in self.links
+
+
+@dataclass(frozen=True, slots=True)
+class UsbDevice:
+    """A USB device, whatever it is: its place in sysfs, `VID:PID` in small letters, what it says that it is.
+
+    `classes` are class, subclass and protocol of the device and of each of its interfaces, two hexadecimal digits each.
+    """
+
+    path: str
+    usb: str | None = None
+    classes: frozenset[str] = frozenset()
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether it is a hub and nothing else."""
+        return bool(self.classes) and all(one.startswith(_HUB) for one in self.classes)
+
+    @property
+    def is_storage(self) -> bool:
+        """Whether it holds files, beside all that it may be too."""
+        return any(one.startswith(_STORAGE) for one in self.classes)
+
+    @property
+    def is_keyboard(self) -> bool:
+        """Whether it types, beside all that it may be too: a keyboard by the boot protocol, as every real one is."""
+        return _KEYBOARD in self.classes
+
+    def has(self, port: UsbPort) -> bool:
+        """Whether a port is one of its own."""
+        return port.path.startswith(f"{self.path}/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +89,22 @@ class Unplugged:
     port: UsbPort
 
 
-HotplugListener = Callable[[Plugged | Unplugged], None]
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A USB device came, or was there when listening began, or says now that it is something else."""
+
+    device: UsbDevice
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """A USB device went."""
+
+    device: UsbDevice
+
+
+HotplugEvent = Plugged | Unplugged | Attached | Detached
+HotplugListener = Callable[[HotplugEvent], None]
 """Told of each change once; never raises."""
 
 
@@ -69,6 +123,7 @@ class UdevHotplug:
 
     def __init__(self) -> None:
         self._ports: dict[str, UsbPort] = {}
+        self._devices: dict[str, UsbDevice] = {}
 
     def find(self, name: str) -> UsbPort | None:
         """Return the port of that name; None when it is not plugged in, not at USB, or nobody listens."""
@@ -104,7 +159,8 @@ class UdevHotplug:
             raise HotplugError("hotplug.overrun", "the kernel dropped events; the ports are listed anew")
         finally:
             loop.remove_reader(monitor.fileno())
-            self._ports.clear()  # pyudev closes the socket with the last reference, when this frame goes
+            self._ports.clear()
+            self._devices.clear()  # pyudev closes the socket with the last reference, when this frame goes
 
     def _list(self, context: Any, on_change: HotplugListener) -> None:
         for subsystem in SUBSYSTEMS:
@@ -112,26 +168,49 @@ class UdevHotplug:
                 self._take(device, on_change)
 
     def _take(self, device: Any, on_change: HotplugListener) -> None:
+        path = device.sys_path
         if device.action == "remove":
-            port = self._ports.pop(device.sys_path, None)
-            if port is not None:
-                on_change(Unplugged(port))
-            return
-        port = _port(device.properties)
-        if port is not None and self._ports.get(device.sys_path) != port:
-            self._ports[device.sys_path] = port
-            on_change(Plugged(port))
+            if (gone := self._ports.pop(path, None)) is not None:
+                on_change(Unplugged(gone))
+            if (lost := self._devices.pop(path, None)) is not None:
+                on_change(Detached(lost))
+        elif device.properties.get("DEVTYPE") == "usb_device":
+            found = _device(path, device.properties)
+            if self._devices.get(path) != found:
+                self._devices[path] = found
+                on_change(Attached(found))
+        else:
+            port = _port(path, device.properties)
+            if port is not None and self._ports.get(path) != port:
+                self._ports[path] = port
+                on_change(Plugged(port))
 
 
-def _port(properties: Mapping[str, str]) -> UsbPort | None:
+def _port(path: str, properties: Mapping[str, str]) -> UsbPort | None:
     """Return the port that udev's properties describe; None when it is not at USB."""
     node = properties.get("DEVNAME")
     if node is None or properties.get("ID_BUS") != "usb":
         return None
-    vendor, model = properties.get("ID_VENDOR_ID"), properties.get("ID_MODEL_ID")
     return UsbPort(
         node=node,
         links=frozenset(properties.get("DEVLINKS", "").split()),
-        usb=f"{vendor}:{model}".lower() if vendor and model else None,
+        usb=_vendor_and_product(properties),
         serial=properties.get("ID_SERIAL_SHORT"),
+        path=path,
     )
+
+
+def _device(path: str, properties: Mapping[str, str]) -> UsbDevice:
+    """Return the USB device that properties describe: the kernel's TYPE (decimal), udev's ID_USB_INTERFACES."""
+    whole = "".join(f"{int(number):02x}" for number in properties.get("TYPE", "0/0/0").split("/"))
+    interfaces = properties.get("ID_USB_INTERFACES", "").lower().strip(":").split(":")
+    classes = frozenset(one for one in (whole, *interfaces) if one and not one.startswith(_BY_INTERFACE))
+    return UsbDevice(path, _vendor_and_product(properties), classes)
+
+
+def _vendor_and_product(properties: Mapping[str, str]) -> str | None:
+    vendor, product = properties.get("ID_VENDOR_ID"), properties.get("ID_MODEL_ID")
+    if not (vendor and product):
+        vendor, _, rest = properties.get("PRODUCT", "").partition("/")
+        product = rest.partition("/")[0]
+    return f"{vendor:0>4}:{product:0>4}".lower() if vendor and product else None

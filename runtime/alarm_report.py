@@ -15,14 +15,32 @@ _KNOWN: dict[str, str] = {
     "egress.bind": "终端程序试图开放网络监听端口。",
     "hardware.mismatch": "终端程序在非登记的主机上启动，存储卡或硬盘可能被移动或复制。",
     "audit.chain_broken": "审计日志的校验链不连续，日志可能被改动。",
+    "environment.door_open": "在未公告维护的时段，机柜门被打开。",
+    "usb.storage": "终端上插入了未登记的 USB 存储设备。",
+    "usb.keyboard": "终端上插入了未登记的 USB 键盘类设备。",
+    "usb.unknown": "终端上插入了未登记的 USB 设备。",
+    "network.second_route": "终端出现第二条默认路由，可能同时接入了另一个网络。",
+    "network.unknown_uplink": "终端经未登记的网络接口接入网络。",
+    "journal.damaged": "本机日志数据库的校验未通过，文件可能损坏或被改动。",
+    "journal.went_back": "本机日志数据库回到了较早的版本，可能被旧镜像替换。",
+    "catalogue.bad_signature": "事项目录的平台签名校验未通过，内容可能被改动。",
+    "catalogue.digest_mismatch": "事项目录与平台公告的摘要不一致。",
+    "model.damaged": "人脸模型文件的摘要与清单不一致，文件可能损坏或被改动。",
     "swapped": "该设备的身份标识与此前登记的不一致，可能已被更换。",
     "wrong_device": "该设备的身份标识与配置的不一致，可能已被更换。",
 }
 """What is known of an alarm, by its code or the end of its code."""
 
+_ENDED = "终端已结束当时的办理；配置为锁定的，须由运维人员查明原因并解除后方可恢复服务。"
 _DONE: dict[str, str] = {
     "pinpad": "终端已停用密码键盘，不再接受密码输入。",
-    "egress": "终端已拒绝该次网络操作。",
+    "egress": "终端已拒绝该次网络操作，并结束当时的办理。",
+    "door_open": _ENDED,
+    "usb": _ENDED,
+    "network": _ENDED,
+    "journal": _ENDED,
+    "model": _ENDED,
+    "catalogue": "终端未启用该目录。",
     "hardware": "终端程序已拒绝启动，未连接平台。",
     "swapped": "终端已停用该设备。",
     "wrong_device": "终端已停用该设备。",

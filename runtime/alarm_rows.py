@@ -31,6 +31,8 @@ class Known:
     is_changed: bool = False
     said_waits: bool = False
     said_not_journaled: bool = False
+    is_dealt_with: bool = False
+    """The same again is another alarm, in this life of the daemon."""
 
     @property
     def is_open(self) -> bool:

@@ -97,7 +97,8 @@ class Alarms:
         now = asyncio.get_running_loop().time()
         code, subject = code[:64], subject[:64]
         for known in self._known:
-            if (known.alarm.code, known.alarm.subject) == (code, subject) and now < known.began + REPEAT_SECONDS:
+            is_same = (known.alarm.code, known.alarm.subject) == (code, subject) and not known.is_dealt_with
+            if is_same and now < known.began + REPEAT_SECONDS:
                 known.repeats += 1
                 known.is_changed = True
                 return
@@ -106,6 +107,12 @@ class Alarms:
         self._known.append(Known(alarm, alarm.at, now))
         log.error("alarm_raised", alarm=alarm.id, code=code, subject=subject)
         self._changed.set()
+
+    def dealt_with(self, code: str, subject: str) -> None:
+        """Note that a person saw to what was told: if it happens again it is told again, however soon."""
+        for known in self._known:
+            if (known.alarm.code, known.alarm.subject) == (code, subject):
+                known.is_dealt_with = True
 
     async def sound_at_once(self, code: str, subject: str) -> None:
         """Raise an alarm and write it down, for a daemon that ends with it; raise JournalError."""
@@ -173,10 +180,10 @@ class Alarms:
             if known.is_open and (has_record or self.records.place(known.alarm) is not None):
                 known.receipted_after, known.is_changed = seconds, True
                 log.info("alarm_receipted", **about)
-            if known.is_open and seconds >= WAITS_SECONDS and not known.said_waits:
+            if known.is_open and now >= known.began + WAITS_SECONDS and not known.said_waits:
                 known.said_waits = True
                 log.warning("alarm_waits", **about)
-            if known.is_open and seconds >= LIMIT_SECONDS and not known.is_late:
+            if known.is_open and now >= known.began + LIMIT_SECONDS and not known.is_late:
                 known.is_late = known.is_changed = True
                 log.error("alarm_late", limit_seconds=LIMIT_SECONDS, **about)
         self._known = [

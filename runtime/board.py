@@ -19,9 +19,13 @@ from devices.serial import open_serial_link
 from devices.usb import open_usb_link
 from runtime.config import Settings, secret_file
 from runtime.egress import Egress
-from runtime.power import LogindPower
+from runtime.journal.files import Files
+from runtime.journal.schema import look
+from runtime.logind import LogindPower
 from runtime.seams import Seams, Usage
 from transport.mqtt import MqttUplink
+from transport.routes import NetlinkRoutes
+from vision.memory_lock import is_locked
 from vision.process import VisionProcess
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -36,22 +40,42 @@ class ThreadExecutor:
     def __init__(self, database: Path) -> None:
         self._database = database
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="backup")
         self._connection: sqlite3.Connection | None = None
         self._closed = False
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` on the thread; raises what it raises, and sqlite3.Error when the file cannot be opened."""
+        """Run `work` on the thread; raises what it raises, and what forbids to open the file.
+
+        That is sqlite3.Error, OSError and JournalError (`journal.newer`, `journal.damaged`).
+        """
         return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(self._open()))
+
+    async def replace(self, work: Callable[[Path], object]) -> bool:
+        """Close the connection and run `work` on the thread; raises what it raises."""
+
+        def replaced() -> bool:
+            self._close()
+            work(self._database)
+            return True
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, replaced)
+
+    async def beside(self, work: Callable[[Path], bool]) -> bool:
+        """Run `work` on a thread of its own, which ends with it or with this executor; raises what it raises."""
+        return await asyncio.get_running_loop().run_in_executor(self._beside, work, self._database)
 
     async def close(self) -> None:
         """Finish what was asked, close the connection and end the thread; closing twice is nothing."""
         if not self._closed:
             self._closed = True
+            self._beside.shutdown()
             await asyncio.get_running_loop().run_in_executor(self._pool, self._close)
             self._pool.shutdown()
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
+            look(Files(self._database))
             self._connection = sqlite3.connect(self._database, timeout=_BUSY_SECONDS, isolation_level=None)
         return self._connection
 
@@ -78,7 +102,7 @@ async def open_link(
 def usage() -> Usage:
     """Return what this process uses, by its own entries in /proc."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return Usage(pages * os.sysconf("SC_PAGE_SIZE"), len(list(Path("/proc/self/fd").iterdir())))
+    return Usage(pages * os.sysconf("SC_PAGE_SIZE"), len(list(Path("/proc/self/fd").iterdir())), is_locked())
 
 
 def _wall_clock(settings: Settings) -> Callable[[], float]:
@@ -104,6 +128,7 @@ def assemble(settings: Settings, egress: Egress) -> Seams:
     seams = Seams(
         open_link=partial(open_link, look_up=egress.look_up),
         hotplug=UdevHotplug(),
+        routes=NetlinkRoutes(),
         uplink=MqttUplink(
             platform.host,
             platform.port,

@@ -10,7 +10,7 @@ from runtime.services.datasets import DataSets
 from runtime.services.filing import FILE, Filing
 from runtime.services.grants import GrantBook
 from runtime.services.issuing import ISSUE, Issuing
-from runtime.services.matters import Matters
+from runtime.services.matters import Found, Matters
 from runtime.services.metering import USE, Ledger
 from runtime.services.office import Office, Settlement
 from runtime.services.payment_card import CardCounter
@@ -54,10 +54,12 @@ def build(
     now: Callable[[], float],
     on_settled: Callable[[str, Settlement], None],
     on_payments: Callable[[int, int], None],
+    on_refused: Callable[[str, Found], None],
 ) -> Business:
     """Put the parts together.
 
-    `now` is the best known time (UTC seconds); SettlementDesk and DayBook say what `on_settled` and `on_payments` hear.
+    `now` is the best known time (UTC seconds); SettlementDesk, DayBook and Matters say what `on_settled`,
+    `on_payments` and `on_refused` hear.
     """
     settlers: dict[str, Settler] = {}
     settlements = SettlementDesk(office, settlers, on_settled)
@@ -75,7 +77,7 @@ def build(
         USE: ledger.settle,
     }
     return Business(
-        matters=Matters(office, enrolment.keys.platform, board),
+        matters=Matters(office, enrolment.keys.platform, board, on_refused),
         filing=filing,
         registration=registration,
         issuing=issuing,

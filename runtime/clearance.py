@@ -1,10 +1,12 @@
 """Nothing of one citizen is left at the devices for the next: waited for, and taken in after a time (rule 1).
 
-A driver that can tell answers as a Place; what each can know stands in docs/devices.
+A driver that can tell answers as a Place; what each can know stands in docs/devices. While the power goes, a citizen's
+own card is left at the gate where it was handed back (T5); only paper is still taken in.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -53,6 +55,9 @@ class LeftBehind(msgspec.Struct, frozen=True):
     text: str
 
 
+OWN = frozenset({"cardreader", "idcard"})
+"""Devices at which what lies is the citizen's own."""
+
 Tell = Callable[[str, msgspec.Struct], None]
 """Tells the UI a notification."""
 
@@ -62,7 +67,7 @@ def places(drivers: Mapping[str, Any]) -> dict[str, Place]:
     return {kind: driver for kind, driver in drivers.items() if isinstance(driver, Place)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Clearance:
     """Sees that the devices are clear after each session; `left` are those that are not, or have not said so yet."""
 
@@ -70,12 +75,23 @@ class Clearance:
     audit: Audit
     clear_seconds: float
     left: set[str] = field(default_factory=set)
+    _hurry_seconds: float | None = None
+    _limits: set[asyncio.Timeout] = field(default_factory=set)
 
     @property
     def said(self) -> Text:
         """What is to be done where, in words."""
         said = [texts.text(f"{device}.left") for device in sorted(self.left)]
         return Text("".join(one.zh for one in said), " ".join(one.en for one in said))
+
+    def hurry(self, seconds: float | None) -> None:
+        """Give up waiting after so many seconds from now on, because the power goes; None: wait as long as ever."""
+        self._hurry_seconds = seconds
+        if seconds is not None:
+            until = asyncio.get_running_loop().time() + seconds
+            for limit in self._limits:
+                if not limit.expired():
+                    limit.reschedule(min(until, limit.when() or until))
 
     def begin(self) -> None:
         """Take every device for not clear until it says so."""
@@ -90,8 +106,10 @@ class Clearance:
     async def _clear(self, device: str, place: Place, session: str, reference: str, tell: Tell) -> None:
         is_told = False
         outcome, code = "taken_in", None
+        seconds = self.clear_seconds if self._hurry_seconds is None else min(self._hurry_seconds, self.clear_seconds)
+        limit = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(self.clear_seconds):
+            async with limit, self._limited(limit):
                 while not await _is_clear(place):
                     if not is_told:
                         is_told = True
@@ -100,9 +118,10 @@ class Clearance:
                     await asyncio.sleep(LOOK_SECONDS)
             outcome = "taken"
         except TimeoutError:
-            outcome, code = await _take_back(place)
+            outcome, code = ("left", None) if self._leaves(device) else await _take_back(place)
         except Exception as error:  # noqa: BLE001 - a driver of another distribution must not end the daemon
-            await _take_back(place)
+            if not self._leaves(device):
+                await _take_back(place)
             outcome, code = "unknown", error_code(error)
         finally:
             self.left.discard(device)
@@ -110,6 +129,19 @@ class Clearance:
             about = {"session": reference, "device": device, "outcome": outcome, "code": code}
             log.info("left_behind", device=device, outcome=outcome, code=code)
             await self.audit.note("left_behind", actor="daemon", details=about)
+
+    @asynccontextmanager
+    async def _limited(self, limit: asyncio.Timeout) -> AsyncIterator[None]:
+        """Have `hurry` reach this wait."""
+        self._limits.add(limit)
+        try:
+            yield
+        finally:
+            self._limits.discard(limit)
+
+    def _leaves(self, device: str) -> bool:
+        """Whether what lies there is left, because it is the citizen's own and the power goes (T5)."""
+        return self._hurry_seconds is not None and device in OWN
 
 
 async def _is_clear(place: Place) -> bool:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from runtime import enrol, face, tester
+from runtime import enrol, face, lockdown_command, tester
 from runtime.client import ClientError, RpcError, connect
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ app.add_typer(models, name="models")
 tester.add_to(app)
 face.add_to(app)
 enrol.add_to(app)
+lockdown_command.add_to(app)
 
 SocketOption = Annotated[Path, typer.Option(help="Unix socket of the daemon's API.", metavar="PATH")]
 DirectoryOption = Annotated[Path, typer.Option(help="Where the models lie.", metavar="DIR")]
@@ -216,8 +217,8 @@ def verify(directory: DirectoryOption = _MODELS, manifest: ManifestOption = None
 
 def main() -> None:
     """Run the command; sub-commands of extras are looked up only when one of ours is not meant."""
-    own = {"run", "check", "status", "call", "units", "models", "--version", "face", "enroll", *tester.COMMANDS}
-    if not (len(sys.argv) > 1 and sys.argv[1] in own):
+    own = {"run", "check", "status", "call", "units", "models", "--version", "face", "enroll", "lockdown"}
+    if not (len(sys.argv) > 1 and sys.argv[1] in own | set(tester.COMMANDS)):
         for entry in entry_points(group="govterm.commands"):
             _add(entry)
     app()

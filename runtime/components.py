@@ -26,8 +26,8 @@ class Listener(Protocol):
     def at_fault(self, component: str, code: str | None) -> None:
         """Take note of a ticketed component's fault, None when it has none (T15)."""
 
-    def meddled_with(self, component: str, code: str) -> None:
-        """Take note that somebody exchanged a device or broke into it (T23)."""
+    def meddled_with(self, component: str, code: str | None) -> None:
+        """Take note that somebody exchanged a component or broke into it, None when it serves as it should (T23)."""
 
 
 class Components:
@@ -73,10 +73,10 @@ class Components:
         if status is None or (dead and (status.state in _NOT_AT_FAULT or code == "internal")):
             status = DeviceStatus(_UNIT_STATES[unit], code, status.identity if status else None)
         state, details = status.state, status.details
-        if status.code in {f"{name}.wrong_device", f"{name}.swapped"}:
+        if status.code in {f"{name}.wrong_device", f"{name}.swapped", "model.damaged"}:
             state = DeviceState.POTENTIAL_FRAUD
-        if state in _FRAUD and status.code is not None:
-            self._listener.meddled_with(name, status.code)
+        if state in _HEALTHY or (state in _FRAUD and status.code is not None):
+            self._listener.meddled_with(name, status.code if state in _FRAUD else None)
         if unit is UnitState.GAVE_UP:
             details = {**details, "gave_up": True}
         self._board.set(name, Component(state, status.code, status.identity, details))

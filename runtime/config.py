@@ -13,6 +13,8 @@ from msgspec import Meta
 from devices.config import CardReader, Environment, Fingerprint, IdCard, PinPad, Printer, Ups
 from runtime import drivers
 from runtime.check import Mistake, convert, parse_toml
+from runtime.policy import Security
+from runtime.power_settings import Power
 from transport.config import Platform
 from vision.config import Vision
 
@@ -103,6 +105,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     environment: Environment | None = None
     session: Session = Session()
     payment: Payment = Payment()
+    power: Power = Power()
+    security: Security = Security()
     districts: Annotated[
         tuple[Annotated[str, Meta(min_length=1, max_length=20)], ...],
         Meta(max_length=100, description="Districts that a hotline request may name; any when none is listed."),
@@ -332,6 +336,11 @@ def _rig_mistakes(right: Mapping[str, Any], *, rig: bool) -> list[Mistake]:
     if right.get("rig") is True and not rig:
         mistakes.append(Mistake("rig", "false: the rig's launcher alone starts a terminal with rig = true", "true"))
     if right.get("rig") is False:
+        mistakes += [
+            Mistake(key, '"lock" or "alarm" on a terminal without rig = true', '"ignore"')
+            for key, value in right.items()
+            if key.startswith("security.") and value == "ignore"
+        ]
         if right.get("vision.photo_decoder") == "rig":
             mistakes.append(Mistake("vision.photo_decoder", '"library" on a terminal without rig = true', '"rig"'))
         mistakes += [

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 import structlog
 
@@ -25,9 +26,12 @@ from runtime.config import Settings
 from runtime.enrolment import Enrolment
 from runtime.health import Health
 from runtime.journal import Journal, JournalError
+from runtime.lockdown import Cause, Lockdown, locking
 from runtime.messages import CatalogueAnnouncement, MaintenanceWindow, Stream
 from runtime.notify import Notifier
 from runtime.peripherals import Peripherals
+from runtime.power import PowerKeeper
+from runtime.power_plan import Means
 from runtime.seams import Seams
 from runtime.services.applications import Applications
 from runtime.services.certificate import CertificateService
@@ -44,7 +48,9 @@ from runtime.services.steps import Origin, event
 from runtime.session import SessionState
 from runtime.sessions import Sessions
 from runtime.state import Component, StateBoard
+from runtime.storage import DAMAGED, STOP_SECONDS, find_lost_intents, keep_backup, tell_rebuilds
 from runtime.supervisor import Supervisor
+from runtime.tamper import Tamper
 from runtime.tickets import Tickets
 from runtime.trial import Trials
 from transport import sm, sm2
@@ -90,9 +96,12 @@ async def run_daemon(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(seams.journal.close)
         journal = Journal(seams.journal, seams.wall_clock)
-        await journal.open()
+        await journal.open(notifier.starting)
         audit = Audit(seams.journal, settings.audit_file, seams.wall_clock)
         await _note_start(settings, enrolment, journal, audit, origin)
+        lock = locking(settings.security, Cause("journal_damage", DAMAGED, "journal"), seams.wall_clock())
+        await tell_rebuilds(journal, audit, Alarms(journal, origin, lambda: None, lambda *_: None), origin, lock)
+        journal.watch_damage(stop.set)
         if enrolment.refusal is not None:
             alarms = Alarms(journal, origin, lambda: None, lambda *_: None)
             await alarms.sound_at_once(enrolment.refusal.code, "enrolment")
@@ -101,7 +110,10 @@ async def run_daemon(
         daemon = _Daemon(settings, seams, enrolment=enrolment, journal=journal, audit=audit, origin=origin)
         await daemon.run(listeners, roles, notifier, stop)
         await audit.note("daemon_stopped", actor="daemon")
+        await journal.back_up(seconds=STOP_SECONDS)
         await journal.checkpoint()
+        if journal.damage is not None:
+            raise journal.damage
 
 
 async def _note_start(settings: Settings, enrolment: Enrolment, journal: Journal, audit: Audit, origin: Origin) -> None:
@@ -146,15 +158,26 @@ class _Daemon:
         ticketed = {*settings.devices, "vision", *(COMPONENTS[camera] for camera in settings.vision.cameras)}
         self._components = show = Components(self._state, ticketed, self)
         self._supervisor = Supervisor(seams.jitter, show.unit)
-        self._peripherals = Peripherals(
-            settings, seams, self._supervisor, journal=journal, audit=audit, on_status=show.device
-        )
         self._tickets = Tickets(
             journal, origin, ticketed, lambda tickets, late: show.figures("tickets", open=tickets, late=late)
         )
         self._health = Health(journal, origin, self._state, seams.usage)
         self._alarms = Alarms(
             journal, origin, self._platform_time, lambda alarms, late: show.figures("alarms", open=alarms, late=late)
+        )
+        sound = self._alarms.sound
+        self._lockdown = Lockdown(
+            settings.security, journal, audit, origin=origin, board=self._state, alarms=self._alarms
+        )
+        self._tamper = Tamper(settings, self._lockdown, seams.hotplug.find, self._platform_time, sound)
+        self._peripherals = Peripherals(
+            settings,
+            seams,
+            self._supervisor,
+            journal=journal,
+            audit=audit,
+            on_status=self._on_device,
+            on_usb=self._tamper.usb.heard,
         )
         journal.watch_renewals(self._on_renewal)
         self._commands = Commands(
@@ -191,11 +214,19 @@ class _Daemon:
             on_payments=lambda differences, returning: show.figures(
                 "payments", differences=differences, returning=returning
             ),
+            on_refused=self._tamper.catalogue,
+        )
+        devices = self._peripherals.drivers
+        ups = devices.get("ups")
+        means = Means(journal, self._alarms, lambda: self._channel.connected, self._forget, seams.power, ups)
+        self._power = PowerKeeper(
+            settings.power, devices.values(), ups, audit=audit, origin=origin, board=self._state, means=means
         )
 
     async def run(self, listeners: Listeners, roles: Roles, notifier: Notifier, stop: asyncio.Event) -> None:
         """Serve until `stop`, then stop in order."""
         settings = self._settings
+        await self._lockdown.open()
         await self._business.open()
         await self._commands.open()
         async with asyncio.TaskGroup() as group:
@@ -210,13 +241,19 @@ class _Daemon:
                 on_state=self._on_session,
             )
             self._on_session(SessionState.CLOSED)
+            self._lockdown.guard(sessions)
+            self._power.guard(sessions, stop.set)
             previews = Previews(self._seams.cameras, settings.vision.cameras, roles, self._audit)
             server = ApiServer(self._terminal(sessions, previews), roles, settings.api.line_limit_bytes)
             self._supervisor.start(group, "tickets", self._tickets.run)
             self._supervisor.start(group, "alarms", self._alarms.run)
+            self._supervisor.start(group, "locks", self._lockdown.run)
+            self._supervisor.start(group, "power_keeper", self._power.run)
+            self._supervisor.start(group, "usb", self._tamper.usb.run)
+            self._supervisor.start(group, "routes", lambda ready: self._seams.routes.run(ready, self._tamper.routed))
             self._supervisor.start(group, "telemetry", self._health.run)
             self._seams.cameras.watch(self._components.camera)
-            self._seams.watch_egress(lambda what: self._alarms.sound(f"egress.{what}", "egress"))
+            self._seams.watch_egress(lambda what: self._tamper.once("egress", f"egress.{what}"))
             self._supervisor.start(group, "vision", self._seams.verifier.run)
             await self._peripherals.start(group)
             self._supervisor.start(
@@ -227,6 +264,8 @@ class _Daemon:
             self._supervisor.start(group, "grants", self._business.sharing.run)
             self._supervisor.start(group, "settlement", self._business.settlements.run)
             self._supervisor.start(group, "payments", self._business.payment_keeper.run)
+            self._supervisor.start(group, "lost-intents", partial(find_lost_intents, self._office))
+            self._supervisor.start(group, "backup", partial(keep_backup, self._journal, lambda: sessions.occupied))
             serving = [
                 group.create_task(server.serve(listeners.api), name="api"),
                 group.create_task(previews.serve(listeners.previews), name="previews"),
@@ -315,6 +354,7 @@ class _Daemon:
             tickets=self._tickets,
             trials=Trials(self._journal, self._channel),
             alarms=self._alarms,
+            lockdown=self._lockdown,
             terminal_id=settings.platform.terminal_id,
             wall_clock=self._seams.wall_clock,
         )
@@ -323,9 +363,15 @@ class _Daemon:
         """Open or close a ticket (runtime.components.Listener)."""
         self._tickets.heard(component, code)
 
-    def meddled_with(self, component: str, code: str) -> None:
-        """Sound an alarm (runtime.components.Listener)."""
-        self._alarms.sound(code, component)
+    def meddled_with(self, component: str, code: str | None) -> None:
+        """Hand on what a component was found to be (runtime.components.Listener)."""
+        self._tamper.meddled_with(component, code)
+
+    def _on_device(self, name: str, status: DeviceStatus) -> None:
+        self._components.device(name, status)
+        self._tamper.device(name, status)
+        if name == "ups":
+            self._power.heard()
 
     def _on_settled(self, kind: str, outcome: Settlement) -> None:
         """Say that something was settled; whoever waits for a result asks for it by its number."""
@@ -335,7 +381,7 @@ class _Daemon:
 
     async def _on_renewal(self, stream: Stream) -> None:
         """Say that the journal went back to an older image (I6, T23): as an alarm, in the audit log, as an event."""
-        self._alarms.sound(WENT_BACK, "journal")
+        self._tamper.once("journal", WENT_BACK)
         await self._audit.note("journal_went_back", actor="platform", details={"stream": stream})
         told = event(self._origin, secrets.token_hex(8), WENT_BACK, outcome="done", code=None, seconds=0.0)
         try:
@@ -362,6 +408,7 @@ class _Daemon:
             if isinstance(announcement, CatalogueAnnouncement):
                 self._business.matters.announced(announcement)
         windows = [one for one in announced if isinstance(one, MaintenanceWindow)]
+        self._tamper.announced(windows)
         if windows:
             window = min(windows, key=lambda one: one.begins_unix)
             ends = {"begins_unix": str(window.begins_unix), "ends_unix": str(window.ends_unix)}
@@ -385,6 +432,12 @@ class _Daemon:
 
     def _on_session(self, state: SessionState) -> None:
         self._state.set("session", Component("none" if state is SessionState.CLOSED else state))
+        self._power.served(occupied=state is not SessionState.CLOSED)
+
+    async def _forget(self) -> None:
+        """Wipe the identity key, and stop what holds other keys or pictures: the line and the vision process."""
+        self._enrolment.keys.identity.wipe()
+        await self._supervisor.stop("platform", "vision")
 
     async def _drain(self) -> None:
         """Give the platform a moment to receipt the last records; what is left waits in the journal (T12)."""

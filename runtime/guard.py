@@ -4,6 +4,7 @@ It catches our own mistakes and those of libraries, in Python; the unit's sandbo
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +24,7 @@ _TARGET = {
     "sqlite3.connect": 0,
 }
 """Audit events that write, and which of their arguments is written."""
+_READ_ONLY = re.compile(r"file:[^?]*\?mode=ro")
 
 
 def install(allowed: Iterable[Path | str]) -> None:
@@ -30,8 +32,10 @@ def install(allowed: Iterable[Path | str]) -> None:
 
     A refused call raises PermissionError and logs `write_refused` with the caller, not with the file's name, which
     could be a citizen's. Links in `allowed` are followed anew each time, so a device may come back under another name.
+    A path that ends in `*` allows every name that begins so in its directory.
     """
     paths = frozenset(os.path.abspath(path) for path in (*allowed, os.devnull))  # noqa: PTH100 - hot path, no Path
+    beginnings = tuple(path.removesuffix("*") for path in paths if path.endswith("*"))
     sys.dont_write_bytecode = True
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -43,7 +47,9 @@ def install(allowed: Iterable[Path | str]) -> None:
             target = arguments[_TARGET[event]]
         else:
             return
-        if isinstance(target, int) or target == ":memory:" or _is_allowed(target, paths):
+        if isinstance(target, int) or target == ":memory:" or _is_allowed(target, paths, beginnings):
+            return
+        if event == "sqlite3.connect" and _READ_ONLY.fullmatch(str(target)):
             return
         log.error("write_refused", operation=event, caller=caller())
         raise PermissionError(f"the write guard allows no {event} here")
@@ -51,9 +57,11 @@ def install(allowed: Iterable[Path | str]) -> None:
     sys.addaudithook(hook)
 
 
-def _is_allowed(target: Any, paths: frozenset[str]) -> bool:
+def _is_allowed(target: Any, paths: frozenset[str], beginnings: tuple[str, ...]) -> bool:
     path = os.path.abspath(os.fsdecode(target))  # noqa: PTH100
     if path in paths:
+        return True
+    if any(path.startswith(one) and os.path.dirname(path) == os.path.dirname(one) for one in beginnings):  # noqa: PTH120
         return True
     real = os.path.realpath(path)
     return any(real == os.path.realpath(one) for one in paths)

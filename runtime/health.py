@@ -9,7 +9,7 @@ from runtime.journal import Journal, JournalError
 from runtime.messages import TerminalHealth, unknown_fields
 from runtime.seams import Usage
 from runtime.services.steps import Origin
-from runtime.state import StateBoard
+from runtime.state import Component, StateBoard
 
 log = structlog.get_logger(__name__)
 
@@ -18,7 +18,10 @@ HEALTH_SECONDS = 300.0
 
 
 class Health:
-    """Writes a TerminalHealth record every HEALTH_SECONDS; a supervised unit."""
+    """Writes a TerminalHealth record every HEALTH_SECONDS; a supervised unit.
+
+    The component `memory` says whether what the daemon holds may reach swap: `locked` or `unlocked` (T20).
+    """
 
     def __init__(self, journal: Journal, origin: Origin, state: StateBoard, usage: Callable[[], Usage]) -> None:
         self._journal = journal
@@ -31,6 +34,7 @@ class Health:
         """Write until cancelled; a record that the journal does not take is lost, and the log says so once."""
         loop = asyncio.get_running_loop()
         began = loop.time()
+        self._state.set("memory", Component("locked" if self._usage().is_locked else "unlocked"))
         ready()
         while True:
             await asyncio.sleep(HEALTH_SECONDS)

@@ -2,7 +2,7 @@
 
 The last defence against personal data stands here (L40): texts that look like an identity number are masked, personal
 types, bytes and the messages of exceptions are never written. Libraries are heard from WARNING up, and each of their
-lines once a minute at most (L9, L26).
+lines once a minute at most (L9, L26). Under systemd each line tells the journal how grave it is.
 """
 
 import logging
@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
+from enum import Enum
+from pathlib import PurePath
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -20,6 +22,7 @@ import msgspec
 import structlog
 
 from devices.personal import Kind, PersonalBytes, PersonalText, mask
+from vision.log_priority import prefixes
 
 OURS = ("runtime", "devices", "vision", "transport", "sim")
 REPEAT_SECONDS = 60.0
@@ -33,7 +36,10 @@ _REFUSED = "<personal data refused>"
 
 
 class LineHandler(logging.Handler):
-    """Queues each record as one finished JSON line; a thread writes them. What does not fit is counted and told."""
+    """Queues each record as one finished JSON line; a thread writes them. What does not fit is counted and told.
+
+    To the journal each line begins with its priority, which sd-daemon(3) defines and journald takes off again.
+    """
 
     def __init__(self, stream: TextIO, *, lines: int = QUEUE_LINES) -> None:
         super().__init__()
@@ -46,6 +52,7 @@ class LineHandler(logging.Handler):
         self.addFilter(_RepeatFilter())
         self.dropped = 0
         self._stream = stream
+        self._prefixes = prefixes(stream)
         self._queue: queue.Queue[str | None] = queue.Queue(lines)
         self._thread = threading.Thread(target=self._write, name="log-writer", daemon=True)
         self._thread.start()
@@ -53,10 +60,10 @@ class LineHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the record's line, or count it as dropped; never waits."""
         if self.dropped and not self._queue.full():
-            self._queue.put_nowait(_dropped_line(self.dropped))
+            self._queue.put_nowait(self._prefixes.get("warning", "") + _dropped_line(self.dropped))
             self.dropped = 0
         try:
-            self._queue.put_nowait(self.format(record))
+            self._queue.put_nowait(self._prefixes.get(record.levelname.lower(), "") + self.format(record))
         except queue.Full:
             self.dropped += 1
 
@@ -108,9 +115,10 @@ def clean(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[st
         error = (type(error), error, error.__traceback__)
     elif error is True:
         error = sys.exc_info()
-    if isinstance(error, tuple) and error[0] is not None:
-        safe["error"] = error[0].__name__
-        safe["traceback"] = _places(error[2])
+    match error:
+        case (type() as kind, _, TracebackType() | None as traceback):
+            safe["error"] = kind.__name__
+            safe["traceback"] = _places(traceback)
     return safe
 
 
@@ -133,8 +141,10 @@ def _safe(value: Any) -> Any:
             safe = {str(_safe(key)): _safe(inner) for key, inner in value.items()}
         case list() | tuple() | set() | frozenset():
             safe = [_safe(inner) for inner in value]
-        case _:
+        case PurePath() | Enum():
             safe = safe_text(str(value))
+        case _:
+            safe = f"<{type(value).__name__}>"  # what it says of itself could be a citizen's
     return safe
 
 

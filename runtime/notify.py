@@ -28,6 +28,10 @@ class Notifier:
         """The daemon serves."""
         self._send("READY=1")
 
+    def starting(self, seconds: float) -> None:
+        """The start takes up to so much longer from now on."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+
     def status(self, text: str) -> None:
         """Show one line in `systemctl status`; nothing personal."""
         self._send(f"STATUS={text.replace(chr(10), ' ')}")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from devices.hotplug import Plugged, Unplugged
+from devices.hotplug import HotplugEvent, HotplugListener, Plugged
 from devices.status import DeviceState, DeviceStatus
 from runtime import drivers
 from runtime.audit import Audit
@@ -33,12 +33,15 @@ class Peripherals:
         journal: Journal,
         audit: Audit,
         on_status: Callable[[str, DeviceStatus], None],
+        on_usb: HotplugListener,
     ) -> None:
+        """`on_status` is told each device's word, `on_usb` whatever comes and goes at USB."""
         self._sections = settings.devices
         self._hotplug = seams.hotplug
         self._supervisor = supervisor
         self._audit = audit
         self._on_status = on_status
+        self._on_usb = on_usb
         self._trust = Trust(self._sections, journal)
         self._group: asyncio.TaskGroup | None = None
         self.drivers: dict[str, Any] = {
@@ -95,8 +98,9 @@ class Peripherals:
         if self._trust.check_identity(kind, identity) and self._group is not None:
             self._group.create_task(self._trust.remember(kind), name=f"remember-{kind}")
 
-    def _on_change(self, change: Plugged | Unplugged) -> None:
+    def _on_change(self, change: HotplugEvent) -> None:
         """Start what was waiting for its port (L7: by any of the port's names)."""
+        self._on_usb(change)
         if isinstance(change, Plugged):
             for kind, section in self._sections.items():
                 if change.port.is_named(section.port):

@@ -25,8 +25,10 @@ from runtime.config import ConfigError, Settings, check_machine, load
 from runtime.daemon import run_daemon
 from runtime.egress import Egress, endpoints
 from runtime.enrolment import load_enrolment
+from runtime.journal.files import Files
 from runtime.notify import Notifier
 from runtime.supervisor import error_code, error_types
+from vision.memory_lock import lock_memory
 
 log = structlog.get_logger(__name__)
 
@@ -46,21 +48,27 @@ def main() -> int:
     parser.add_argument("--config", type=Path, required=True, help="the configuration file (TOML)")
     parser.add_argument("--rig", action="store_true", help="accept rig = true; only the rig's launcher says this")
     arguments = parser.parse_args()
-    harden()
+    is_locked = harden()
     handler = logs.install()
     try:
+        if not is_locked:
+            log.warning("memory_not_locked", advice="let the unit set LimitMEMLOCK=infinity, or have no swap")
         return _serve(arguments.config, Notifier.from_environment(), rig=arguments.rig)
     finally:
         handler.close()
 
 
-def harden() -> None:
-    """Leave no core dump, no memory for other processes to read, and no file that others may open (T20)."""
+def harden() -> bool:
+    """Leave no core dump, no memory for other processes to read, and no file that others may open (T20).
+
+    Returns whether the memory is kept out of swap as well.
+    """
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
+    return lock_memory()
 
 
 def _serve(config: Path, notifier: Notifier, *, rig: bool) -> int:
@@ -85,11 +93,13 @@ def _serve(config: Path, notifier: Notifier, *, rig: bool) -> int:
 
 
 def writable(settings: Settings) -> list[Path]:
-    """Return every file the daemon may open for writing: journal and audit log with their reserves, device ports."""
-    journal, audit = settings.journal_file, settings.audit_file
-    companions = [journal.with_name(f"{journal.name}{suffix}") for suffix in ("", "-wal", "-shm")]
+    """Return every file the daemon may open for writing: journal with its copies, audit log and reserve, ports.
+
+    A name that ends in `*` stands for all that begin so (runtime.guard).
+    """
+    audit = settings.audit_file
     ports = [Path(section.port) for section in settings.devices.values() if section.port.startswith("/")]
-    return [*companions, journal.with_suffix(".reserve"), audit, audit.with_suffix(".reserve"), *ports]
+    return [*Files(settings.journal_file).writable, audit, audit.with_suffix(".reserve"), *ports]
 
 
 def _listen(settings: Settings, stack: ExitStack) -> dict[str, socket.socket]:

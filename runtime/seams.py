@@ -4,10 +4,12 @@ import random
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from devices.hotplug import Hotplug
 from devices.link import OpenLink
+from transport.routes import Routes
 from transport.uplink import Uplink
 from vision.verifier import Cameras, Verifier
 
@@ -19,6 +21,15 @@ class JournalExecutor(Protocol):
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on the journal's connection, one at a time, in order, and return its result."""
+
+    async def replace(self, work: Callable[[Path], object]) -> bool:
+        """Close the connection and have `work` put another file in the place of the journal's; the next work opens it.
+
+        False, and nothing is done, where the journal is in memory. Raises what `work` raises.
+        """
+
+    async def beside(self, work: Callable[[Path], bool]) -> bool:
+        """Run `work` on the journal's file beside all other work and return its result; False for one in memory."""
 
     async def close(self) -> None:
         """Finish what was asked and close the connection."""
@@ -37,6 +48,8 @@ class Usage:
 
     resident_bytes: int
     open_descriptors: int
+    is_locked: bool = False
+    """Whether its memory is kept out of swap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +62,7 @@ class Seams:
 
     open_link: OpenLink
     hotplug: Hotplug
+    routes: Routes
     uplink: Uplink
     verifier: Verifier
     cameras: Cameras

@@ -8,7 +8,7 @@ cancelled, and it is gone only when all is wiped.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -130,6 +130,8 @@ class Session:
         self.gone = asyncio.Event()
         self.reason: EndReason | None = None
         self._ending = asyncio.Event()
+        self._news = asyncio.Event()
+        self._power_ends_at: float | None = None
         self._turn = asyncio.Lock()
         self._scopes: set[asyncio.Timeout] = set()
         self._quiet = asyncio.Event()
@@ -320,30 +322,50 @@ class Session:
         if self.reason is None:
             self.reason = reason
         self._ending.set()
+        self._news.set()
+
+    def limit(self, seconds: float | None) -> None:
+        """Let it end for want of power after so many seconds at the latest, None for no such end any more.
+
+        The owner is warned at once. An end that was set stands before a later one.
+        """
+        ends_at = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        if ends_at is None or self._power_ends_at is None or ends_at < self._power_ends_at:
+            self._power_ends_at = ends_at
+            self._news.set()
 
     async def wait_end(self, *, idle_seconds: float, longest_seconds: float, warn_seconds: float) -> EndReason:
-        """Return why the session ends, as soon as it does; its owner is warned `warn_seconds` before a time-out."""
+        """Return why the session ends, as soon as it does; its owner is warned `warn_seconds` before a time-out.
+
+        Of an end for want of power it is warned as soon as that is known.
+        """
         loop = asyncio.get_running_loop()
         warn_seconds = min(warn_seconds, idle_seconds / 2)
         warned_of: float | None = None
+        power_told: float | None = None
         while self.reason is None:
             now = loop.time()
             ends: dict[float, EndReason] = {
                 (now if self._scopes else self._touched) + idle_seconds: "idle",
                 self._opened + longest_seconds: "too_long",
             }
+            if (power_ends_at := self._power_ends_at) is not None:
+                ends[power_ends_at] = "power"
+                if power_ends_at != power_told:
+                    self._warn("power", power_ends_at - now)
+            power_told = power_ends_at
             due = min(ends)
             if now >= due:
                 self.request_end(ends[due])
                 break
-            if warned_of != due and now >= due - warn_seconds:
+            warn_at = due if ends[due] == "power" else due - warn_seconds
+            if warned_of != due and now >= warn_at:
                 warned_of = due
                 self._warn(ends[due], due - now)
-            try:
-                async with asyncio.timeout_at(due if warned_of == due else due - warn_seconds):
-                    await self._ending.wait()
-            except TimeoutError:
-                continue
+            self._news.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due if warned_of == due else warn_at):
+                    await self._news.wait()
         return self.reason or "closed"
 
     async def cancel_operations(self) -> None:

@@ -30,8 +30,22 @@ SESSION: tuple[tuple[tuple[str, ...], Text], ...] = (
         ),
     ),
     (
+        ("session.locked",),
+        Text(
+            "本机已暂停服务，请使用其他终端或到人工窗口办理。",
+            "This terminal is out of service; please use another one or go to the counter.",
+        ),
+    ),
+    (
         ("session.power",),
         Text("市电中断，暂停办理，请取回您的物品。", "The mains failed; service pauses. Please take your belongings."),
+    ),
+    (
+        ("session.power_soon",),
+        Text(
+            "市电中断，请尽快完成办理并取回您的物品。",
+            "The mains failed; please finish soon and take your belongings.",
+        ),
     ),
     (
         ("session.idle_soon",),

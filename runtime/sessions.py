@@ -48,7 +48,7 @@ class Sessions:
         self._life: asyncio.Task[None] | None = None
         self._clear = asyncio.Event()
         self._clear.set()
-        self._refusal: str | None = None
+        self._refusals: list[str] = []
         self._stopped = False
 
     @property
@@ -90,13 +90,38 @@ class Sessions:
         if self._current is not None:
             self._current.request_end(reason)
 
+    def limit(self, seconds: float | None) -> None:
+        """Let the session that is open end for want of power after so many seconds, None for no such end any more."""
+        if self._current is not None:
+            self._current.limit(seconds)
+
+    def hurry(self, seconds: float | None) -> None:
+        """Wait at most so long for the devices to be clear; None for as long as ever (Clearance)."""
+        self._clearance.hurry(seconds)
+
+    async def over(self) -> None:
+        """Return when no session is open any more; what lies at the devices may still be there."""
+        while self._current is not None:
+            await self._current.gone.wait()
+
+    async def clear(self) -> None:
+        """Return when the devices are clear, or what can be done for that is done."""
+        await self._clear.wait()
+
+    def wipe(self) -> None:
+        """Overwrite what a session holds whose end takes too long."""
+        if self._current is not None:
+            self._current.wipe()
+
     def refuse(self, code: str) -> None:
         """Open no other session from now on; `code` says why, with words in the catalogue of texts."""
-        self._refusal = code
+        if code not in self._refusals:
+            self._refusals.append(code)
 
-    def admit(self) -> None:
-        """Open sessions again."""
-        self._refusal = None
+    def admit(self, code: str) -> None:
+        """Take back what was refused by this code; sessions open again when nothing else refuses them."""
+        if code in self._refusals:
+            self._refusals.remove(code)
 
     def find(self, session_id: str, owner: Owner) -> Session:
         """Return the owner's session; raise SessionError `session.unknown`, for a stranger's session too."""
@@ -128,9 +153,12 @@ class Sessions:
     def _admit(self) -> None:
         if self._current is not None or self._stopped:
             raise SessionError("session.busy", "another session is open", advice="wait until it has ended", retry=True)
-        if self._refusal is not None:
+        if self._refusals:
             raise SessionError(
-                self._refusal, "no session is opened now", advice="wait until the terminal admits citizens", retry=True
+                self._refusals[0],
+                "no session is opened now",
+                advice="wait until the terminal admits citizens",
+                retry=True,
             )
 
     async def _live(self, session: Session) -> None:

@@ -166,16 +166,16 @@ class Supervisor:
         self._units[name].breaks.clear()
         self.plugged(name)
 
-    async def stop(self) -> None:
-        """Stop the units together, last started first, within STOP_SECONDS."""
-        tasks = {unit.task: unit.name for unit in reversed(self._units.values()) if unit.task is not None}
+    async def stop(self, *names: str) -> None:
+        """Stop the units together, last started first, within STOP_SECONDS: those of these names, or all of them."""
+        units = [self._units.pop(name) for name in reversed(list(self._units)) if not names or name in names]
+        tasks = {unit.task: unit.name for unit in units if unit.task is not None}
         for task in tasks:
             task.cancel()
         if tasks:
             _, pending = await asyncio.wait(tasks, timeout=STOP_SECONDS)
             for task in pending:
                 log.error("unit_stuck", unit=tasks[task], seconds=STOP_SECONDS)
-        self._units.clear()
 
     async def _keep(self, unit: _Unit) -> None:
         try:

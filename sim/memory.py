@@ -1,4 +1,4 @@
-"""In-memory forms of seams: links, hot-plug, journal executor and power (rule 5).
+"""In-memory forms of seams: links, hot-plug, routes, journal executor and power (rule 5).
 
 None of them owns a socket, a thread, a process or a clock of its own: they run on virtual time. Neither do the
 broker of `sim.uplink` and the vision process of `sim.scripted`.
@@ -7,11 +7,13 @@ broker of `sim.uplink` and the vision process of `sim.scripted`.
 import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
-from devices.hotplug import HotplugListener, Plugged, Unplugged, UsbPort
+from devices.hotplug import Attached, Detached, HotplugListener, Plugged, Unplugged, UsbDevice, UsbPort
 from devices.link import FlowControl, LinkLost
 from sim.wire import Faults, Verbs, VirtualDevice
+from transport.routes import DefaultRoute, RoutesListener
 
 T = TypeVar("T")
 
@@ -51,9 +53,7 @@ class MemoryPort:
     def unplug(self) -> None:
         """Take the device away: the open link is lost. Twice is nothing."""
         self.plugged = False
-        if self._link is not None:
-            self._link.lose()
-            self._link = None
+        self.free()
 
     def set_baud(self, baud: int) -> None:
         """Let the device speak at this rate from now on, and hear nothing at any other."""
@@ -72,6 +72,12 @@ class MemoryPort:
     def release(self, link: "MemoryLink") -> None:
         """Take back a closed link."""
         if self._link is link:
+            self._link = None
+
+    def free(self) -> None:
+        """Take the link from whoever has it: the process is gone, the device stays. Without a link it is nothing."""
+        if self._link is not None:
+            self._link.lose()
             self._link = None
 
     def nudge(self) -> None:
@@ -152,10 +158,11 @@ class MemoryLinks:
 
 
 class MemoryHotplug:
-    """A Hotplug without udev: ports are plugged in and out by hand."""
+    """A Hotplug without udev: ports and USB devices are plugged in and out by hand."""
 
     def __init__(self) -> None:
         self.ports: dict[str, UsbPort] = {}
+        self.devices: dict[str, UsbDevice] = {}
         self._on_change: HotplugListener | None = None
 
     def find(self, name: str) -> UsbPort | None:
@@ -177,10 +184,49 @@ class MemoryHotplug:
             if self._on_change is not None:
                 self._on_change(Unplugged(port))
 
+    def attach(self, device: UsbDevice) -> None:
+        """Let a USB device come; the same one twice is nothing."""
+        if self.devices.get(device.path) != device:
+            self.devices[device.path] = device
+            if self._on_change is not None:
+                self._on_change(Attached(device))
+
+    def detach(self, path: str) -> None:
+        """Let a USB device go; one that is not there is nothing."""
+        device = self.devices.pop(path, None)
+        if device is not None and self._on_change is not None:
+            self._on_change(Detached(device))
+
     async def run(self, ready: Callable[[], None], on_change: HotplugListener) -> None:
         """Tell what is plugged in, then each change, until cancelled."""
         for port in self.ports.values():
             on_change(Plugged(port))
+        for device in self.devices.values():
+            on_change(Attached(device))
+        self._on_change = on_change
+        ready()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._on_change = None
+
+
+class MemoryRoutes:
+    """A Routes without a kernel: `set` says which ways out there are; one at the beginning."""
+
+    def __init__(self) -> None:
+        self.routes = frozenset({DefaultRoute("eth0", 4, "192.0.2.1")})
+        self._on_change: RoutesListener | None = None
+
+    def set(self, *routes: DefaultRoute) -> None:
+        """Let there be these default routes and no other."""
+        self.routes = frozenset(routes)
+        if self._on_change is not None:
+            self._on_change(self.routes)
+
+    async def run(self, ready: Callable[[], None], on_change: RoutesListener) -> None:
+        """Tell the routes, then each change, until cancelled."""
+        on_change(self.routes)
         self._on_change = on_change
         ready()
         try:
@@ -198,6 +244,25 @@ class InlineExecutor:
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` now and return its result."""
         return work(self._connection)
+
+    async def replace(self, work: Callable[[Path], object]) -> bool:
+        """Run `work` where the journal is a file."""
+        file = self._file()
+        if file is None:
+            return False
+        self._connection.close()
+        work(file)
+        self._connection = sqlite3.connect(file, isolation_level=None)
+        return True
+
+    async def beside(self, work: Callable[[Path], bool]) -> bool:
+        """Run `work` now where the journal is a file."""
+        file = self._file()
+        return False if file is None else work(file)
+
+    def _file(self) -> Path | None:
+        file = Path(self._connection.execute("PRAGMA database_list").fetchone()[2])
+        return file if file.is_absolute() else None
 
     async def close(self) -> None:
         """Close the connection."""

@@ -199,6 +199,8 @@ def _daemon_toml(files: RigFiles) -> str:
             "challenge": 0,
         },
         "platform": platform_section(files.trust.terminal),
+        # What is plugged into this machine, and where its routes go, is nothing of the rig's.
+        "security": {"usb": "ignore", "network": "ignore"},
     }
     top = _toml({"rig": True, "state_directory": str(files.state), "districts": list(DISTRICTS)})
     return top + "".join(f"\n[{name}]\n{_toml(section)}" for name, section in sections.items())

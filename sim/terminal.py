@@ -72,11 +72,14 @@ async def connected(files: RigFiles, on_guidance: Callable[[str], None] = lambda
 
 
 @asynccontextmanager
-async def daemon(files: RigFiles) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run the daemon, with its log in `files.daemon_log`, and stop it at the end; RigError when it does not serve."""
+async def daemon(files: RigFiles, *, python: str | None = None) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run the daemon, with its log in `files.daemon_log`, and stop it at the end; RigError when it does not serve.
+
+    `python` is the interpreter, this process's by default.
+    """
     with files.daemon_log.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "runtime", "--rig", "--config", str(files.daemon_settings)),
+            *(python or sys.executable, "-m", "runtime", "--rig", "--config", str(files.daemon_settings)),
             env=os.environ | ALLOCATOR,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from transport.uplink import Message, UplinkLost
+from transport.uplink import Connection, Message, UplinkLost
 
 
 class MemoryUplink:
@@ -56,6 +56,10 @@ class MemoryUplink:
     def drop(self) -> None:
         """Cut every connection; the broker stays up and publishes their wills."""
         self._end(self._connections)
+
+    def end(self, connection: Connection) -> None:
+        """Cut one connection, whose will is published."""
+        self._end([one for one in self._connections if one is connection])
 
     def _end(self, ended: Sequence["MemoryConnection"]) -> None:
         self._connections = [connection for connection in self._connections if connection not in ended]

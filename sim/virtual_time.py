@@ -12,6 +12,10 @@ class Deadlock(RuntimeError):
     """Nothing is ready, nothing is scheduled: on a virtual clock the program would wait for ever."""
 
 
+_OWN_FILES = 1
+"""The loop's own pipe, through which only threads speak: without another file nobody has to be asked."""
+
+
 class _JumpingSelector(selectors.DefaultSelector):
     """Never waits: it adds the time it was asked to wait to its clock."""
 
@@ -20,7 +24,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         self.now = now
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        events = super().select(0)
+        events = super().select(0) if len(self.get_map()) > _OWN_FILES else []
         if events:
             return events
         if timeout is None:

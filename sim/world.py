@@ -21,7 +21,7 @@ from sim.devices.cardreader import VirtualCardReader
 from sim.devices.idcard import VirtualIdCardReader
 from sim.devices.pinpad import VirtualPinPad
 from sim.devices.printer import VirtualPrinter
-from sim.memory import InlineExecutor, MemoryHotplug, MemoryLinks, MemoryPort, RecordedPower
+from sim.memory import InlineExecutor, MemoryHotplug, MemoryLinks, MemoryPort, MemoryRoutes, RecordedPower
 from sim.people import Citizen, Population
 from sim.platform.logic import Platform as ReferencePlatform
 from sim.platform.logic import PlatformKeys
@@ -61,7 +61,7 @@ class Keys:
 class Outside:
     """What does not end with the daemon: the platform with its database, and the devices with what lies in them."""
 
-    def __init__(self, keys: Keys, font: Path) -> None:
+    def __init__(self, keys: Keys, font: Path, people: Population = PEOPLE) -> None:
         self.keys = keys
         self.reader = VirtualIdCardReader()
         self.printer = VirtualPrinter()
@@ -69,7 +69,7 @@ class Outside:
         self.pinpad = VirtualPinPad()
         self.store = Store(":memory:")
         known = PlatformKeys(keys.signing, keys.seal, {TERMINAL: keys.identity.public})
-        self.platform = ReferencePlatform(self.store, known, PEOPLE, font, wall_clock)
+        self.platform = ReferencePlatform(self.store, known, people, font, wall_clock)
 
 
 class Told(Notifier):
@@ -148,6 +148,7 @@ class World:
             }
         )
         self.hotplug = MemoryHotplug()
+        self.routes = MemoryRoutes()
         self.uplink = MemoryUplink(latency_seconds=0.002)
         self.vision = ScriptedVision(cameras=cameras)
         self.power = RecordedPower()
@@ -158,7 +159,10 @@ class World:
         self.told = Told()
         keys = outside.keys
         self.enrolment = Enrolment(
-            "0.0", "boot", ChannelKeys(IdentityKey(keys.identity), keys.signing.public), keys.seal.public
+            "0.0",
+            "boot",
+            ChannelKeys(IdentityKey(sm2.PrivateKey.from_der(keys.identity.to_der())), keys.signing.public),
+            keys.seal.public,
         )
 
     def seams(self) -> Seams:
@@ -166,6 +170,7 @@ class World:
         return Seams(
             open_link=self.links,
             hotplug=self.hotplug,
+            routes=self.routes,
             uplink=self.uplink,
             verifier=self.vision,
             cameras=self.vision,

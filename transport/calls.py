@@ -117,12 +117,16 @@ class Calls:
         async with asyncio.TaskGroup() as group:
             while True:
                 self._changed.clear()
-                for call in self._calls.values():
-                    if call.line is not line:
-                        call.line = line
-                        call.again()
-                        group.create_task(self._send(line, call), name="channel-call")
+                self._begin(line, group)
                 await self._changed.wait()
+
+    def _begin(self, line: Line, group: asyncio.TaskGroup) -> None:
+        """Begin to send what is new; no call is held while the next one is waited for: it may be a citizen's (T20)."""
+        for call in self._calls.values():
+            if call.line is not line:
+                call.line = line
+                call.again()
+                group.create_task(self._send(line, call), name="channel-call")
 
     async def _send(self, line: Line, call: _Call) -> None:
         pause = RESEND_SECONDS

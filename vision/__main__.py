@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 
 from vision.guard import die_with_parent, refuse_writes
+from vision.log_priority import prefixes
 
 
 def main() -> None:
@@ -15,11 +16,12 @@ def main() -> None:
     sys.modules["rich"] = None  # type: ignore[assignment]
     import structlog
 
+    prefix, render = prefixes(sys.stderr), structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
+            lambda logger, name, event: f"{prefix.get(event['level'], '')}{render(logger, name, event)!s}",
         ],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )

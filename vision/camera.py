@@ -1,6 +1,5 @@
 """A camera, a real one or the rig's, and the thread that keeps its newest frame and judges what it sees."""
 
-import ctypes
 import importlib.metadata
 import threading
 import time
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 
 from vision.errors import VisionError
+from vision.memory_lock import give_back
 from vision.models import Image
 from vision.sight import Sight
 from vision.v4l2 import Size, V4l2Camera, refuse_small
@@ -135,7 +135,7 @@ class CameraFeed:
         if newest and self._stopped:  # after a failure a check may still be at work on it
             newest.picture.fill(0)
         del newest
-        release_memory()
+        give_back()
 
     def _wait_for_camera(self) -> None:
         before, self._before = self._before, None
@@ -169,11 +169,6 @@ class CameraFeed:
         with self._changed:
             self._error = error.with_traceback(None)  # its frames hold the last picture
             self._changed.notify_all()
-
-
-def release_memory() -> None:
-    """Give what is free back to the kernel."""
-    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _same(picture: Image, previous: Image) -> bool:

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from vision.memory_lock import lock_memory
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -45,7 +47,7 @@ _REACHING = frozenset(("socket.connect", "socket.sendto", "socket.sendmsg", "soc
 def die_with_parent() -> None:
     """Be killed when the daemon ends, and by nothing gentler: a SIGTERM to all of a unit is the daemon's to answer.
 
-    Leave no core dump, and no memory that the user's other processes could read.
+    Leave no core dump, no memory that the user's other processes could read, and none in swap where it may be locked.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     for option, value in ((_PR_SET_PDEATHSIG, signal.SIGKILL), (_PR_SET_DUMPABLE, 0)):
@@ -53,6 +55,7 @@ def die_with_parent() -> None:
             raise OSError(ctypes.get_errno(), "prctl")
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    lock_memory()
 
 
 def refuse_writes(report: Callable[[str], None]) -> None:

@@ -18,12 +18,13 @@ import structlog
 
 from vision import wire
 from vision.attack.layers import Detection
-from vision.camera import CameraFeed, release_memory
+from vision.camera import CameraFeed
 from vision.check import Job, run_check
 from vision.document import Documents
 from vision.errors import VisionError
 from vision.line import Line
 from vision.manifest import MANIFEST
+from vision.memory_lock import give_back
 from vision.models import Image, Models, load, resident_mib
 from vision.page_report import Progress
 from vision.photo import open_decoder
@@ -281,7 +282,7 @@ class Worker:
 def _release_memory() -> None:
     """Give back to the kernel what is free: 39 MiB after the models are loaded, and every picture after a check."""
     gc.collect()
-    release_memory()
+    give_back()
 
 
 def _rasterise(request: wire.Rasterise) -> wire.Reply:

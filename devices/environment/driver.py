@@ -141,6 +141,10 @@ class EnvironmentUnit(Sensor[Frame, Climate]):
             code = "environment.humidity_out_of_range"
         return DeviceStatus(DeviceState.ONLINE, code, details=details)
 
+    def _is_calm(self, status: DeviceStatus) -> bool:
+        """Whether the door is closed and nothing is amiss."""
+        return super()._is_calm(status) and status.details.get("cabinetDoor") == "closed"
+
     def _refused(self, refusal: Refusal) -> DeviceError:
         message = f"the unit refuses function {refusal.function:02X} with exception {refusal.code:02X}"
         if refusal.code in {ExceptionCode.ILLEGAL_FUNCTION, ExceptionCode.ILLEGAL_ADDRESS, ExceptionCode.ILLEGAL_VALUE}:

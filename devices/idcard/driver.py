@@ -128,14 +128,10 @@ class IdCardReader(Driver[Reply]):
             async with self._lock, asyncio.timeout(READ_SECONDS):
                 self._left = True
                 await self._command(Command.RESET)
-                for _ in range(_FINDS_BEFORE_GONE):
-                    if await self._find():
-                        return False
-                    await asyncio.sleep(POLL_SECONDS)
+                self._may_lie = self._left = not await self._is_lifted()
         except TimeoutError:
             raise errors.too_slow() from None
-        self._may_lie = self._left = False
-        return True
+        return not self._left
 
     async def take_back(self) -> None:
         """Nothing is to be taken: a card that was left is read for nobody until it was seen to be lifted."""
@@ -152,9 +148,14 @@ class IdCardReader(Driver[Reply]):
         return await self._check()
 
     async def _check(self) -> DeviceStatus:
-        """Ask how the reader is and who it is: behind a serial adapter it can be swapped unseen (L7)."""
+        """Ask how the reader is and who it is: behind a serial adapter it can be swapped unseen (L7).
+
+        A card that was left is looked for too, so that it is seen to be lifted while nobody waits for one.
+        """
         await self._command(Command.STATUS)
         identity = format_sam_id((await self._command(Command.SAM_ID)).data)
+        if self._left:
+            self._left = self._may_lie = not await self._is_lifted()
         return DeviceStatus(DeviceState.ONLINE, identity=identity, details={"baud": str(self._rates.baud)})
 
     async def _end_safely(self) -> None:
@@ -177,6 +178,14 @@ class IdCardReader(Driver[Reply]):
             if finds >= 2 and clock() + POLL_SECONDS > until:
                 raise errors.no_card()
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _is_lifted(self) -> bool:
+        """Tell whether no card is found any more, where one was left that was not read since the field was cycled."""
+        for _ in range(_FINDS_BEFORE_GONE):
+            if await self._find():
+                return False
+            await asyncio.sleep(POLL_SECONDS)
+        return True
 
     async def _find(self) -> bool:
         """Tell whether a card that was not read yet is in the field."""

@@ -99,6 +99,12 @@ class Ups(Sensor[F, UpsStatus], Generic[F]):
         runtime = charge * self._settings.battery_minutes * 60
         return replace(status, charge=charge, runtime_seconds=runtime, runtime_basis=basis)
 
+    def _is_calm(self, status: DeviceStatus) -> bool:
+        """Whether the mains are there and nothing is amiss or under way."""
+        busy = status.details.get("testing") or status.details.get("shutting_down")
+        calm = status.details.get("source") == Source.ON_LINE and status.details.get("batteryStatus") != "low"
+        return super()._is_calm(status) and calm and not busy
+
     def _describe(self, reading: UpsStatus) -> DeviceStatus:
         faults = reading.faults or ()
         state = DeviceState.HARDWARE_ERROR if UpsFault.FAILED in faults else DeviceState.ONLINE

@@ -97,7 +97,7 @@ METHODS = (
         Nothing,
         _power_off,
         "Order the host to power off; `session.busy` while a citizen is served. It is audited.",
-        ("session.busy", "power.refused", "power.unavailable"),
+        ("session.busy", "power.refused", "power.unavailable", "power.unknown"),
     ),
     Method(
         "devices.retry",

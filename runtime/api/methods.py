@@ -2,6 +2,7 @@
 
 from runtime.api import (
     hotline_methods,
+    lockdown_methods,
     maintenance_methods,
     matters_methods,
     openrpc,
@@ -27,6 +28,7 @@ METHODS: tuple[Method, ...] = (
     *hotline_methods.METHODS,
     *sharing_methods.METHODS,
     *maintenance_methods.METHODS,
+    *lockdown_methods.METHODS,
 )
 """Every method there is."""
 

@@ -12,6 +12,7 @@ from runtime.api.presence import Presence
 from runtime.api.preview import Previews
 from runtime.api.roles import Role
 from runtime.audit import Audit
+from runtime.lockdown import Lockdown
 from runtime.peripherals import Peripherals
 from runtime.seams import HostPower
 from runtime.services.applications import Applications
@@ -81,6 +82,7 @@ class Terminal:
     tickets: Tickets
     trials: Trials
     alarms: Alarms
+    lockdown: Lockdown
     terminal_id: str
     wall_clock: Callable[[], float]
 

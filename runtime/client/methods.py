@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from runtime.api.hotline_shapes import HotlineShown
+    from runtime.api.lockdown_methods import LockList
     from runtime.api.matters_shapes import CatalogueInForce, MatterShown, MattersListed
     from runtime.api.operations import OperationList, OperationStarted, OperationState
     from runtime.api.shapes import (
@@ -522,6 +523,33 @@ class TerminalMethods(Typed):
             filler_bytes=filler_bytes,
             answer_bytes=answer_bytes,
             deadline_seconds=deadline_seconds,
+        )
+        return result
+
+    async def lockdown_list(
+        self,
+        *,
+        seconds: float = DEFAULT_SECONDS,
+    ) -> LockList:
+        """Why no session is opened: every lock after tampering, and whether its cause still holds."""
+        result: LockList = await self._ask(
+            "lockdown.list",
+            seconds,
+        )
+        return result
+
+    async def lockdown_clear(
+        self,
+        *,
+        lock: str,
+        seconds: float = DEFAULT_SECONDS,
+    ) -> LockList:
+        """Open a lock once its cause is over, and return those that are left; without any, sessions are opened
+        again."""
+        result: LockList = await self._ask(
+            "lockdown.clear",
+            seconds,
+            lock=lock,
         )
         return result
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from runtime.journal import records
+from runtime.journal.files import files_of, free_bytes
 from runtime.journal.schema import transaction
 from runtime.messages import CATALOGUE, RecordsShed, to_payload
 
@@ -36,14 +37,15 @@ def is_full(db: sqlite3.Connection, error: sqlite3.Error) -> bool:
     if code not in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
         return code == sqlite3.SQLITE_FULL
     file = _reserve(db)
-    return file is not None and _free_bytes(file) < RESERVE_BYTES // 16
+    return file is not None and free_bytes(file) < RESERVE_BYTES // 16
 
 
 def release(db: sqlite3.Connection) -> None:
-    """Give the reserve's blocks back to the disk."""
-    if file := _reserve(db):
+    """Give the blocks of the reserve and of the backup copy back to the disk."""
+    if (files := files_of(db)) is not None:
         with suppress(OSError):
-            file.unlink(missing_ok=True)
+            files.reserve.unlink(missing_ok=True)
+            files.backup.unlink(missing_ok=True)
 
 
 class Room:
@@ -63,10 +65,10 @@ class Room:
             log.warning("disk_has_no_room", advice="free space on the disk of the state directory")
 
     def make(self, db: sqlite3.Connection) -> None:
-        """Drop the reserve, then records until ENOUGH_BYTES are free or nothing is left that may go.
+        """Drop reserve and backup copy, then records until ENOUGH_BYTES are free or nothing is left that may go.
 
-        In this order: telemetry that the platform has, the older half of telemetry that it has not, everything else
-        that it has.
+        Of records in this order: telemetry that the platform has, the older half of telemetry that it has not,
+        everything else that it has.
         """
         *others, telemetry = self._streams
         before = self.shed
@@ -163,12 +165,9 @@ def _number(db: sqlite3.Connection, pragma: str) -> int:
 
 
 def _reserve(db: sqlite3.Connection) -> Path | None:
-    """Return the reserve's path, `journal.reserve` beside `journal.db`; None for a database in memory.
-
-    SQLite tells a file by its absolute path, and calls a database that was deserialized `x`.
-    """
-    file = Path(db.execute("PRAGMA database_list").fetchone()[2])
-    return file.with_suffix(".reserve") if file.is_absolute() else None
+    """Return the reserve's path; None for a database in memory."""
+    files = files_of(db)
+    return None if files is None else files.reserve
 
 
 def _reserved(db: sqlite3.Connection) -> bool:
@@ -179,7 +178,7 @@ def _reserved(db: sqlite3.Connection) -> bool:
     try:
         if file.exists() and file.stat().st_size == RESERVE_BYTES:
             return True
-        if _free_bytes(file) < 4 * RESERVE_BYTES:
+        if free_bytes(file) < 4 * RESERVE_BYTES:
             return False
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -187,11 +186,7 @@ def _reserved(db: sqlite3.Connection) -> bool:
         finally:
             os.close(descriptor)
     except OSError:
-        release(db)
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
         return False
     return True
-
-
-def _free_bytes(file: Path) -> int:
-    system = os.statvfs(file.parent)
-    return system.f_bavail * system.f_frsize

@@ -8,7 +8,7 @@ import asyncio
 import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -16,10 +16,13 @@ import msgspec
 import structlog
 
 from runtime.journal import records
+from runtime.journal.backup import Copying
 from runtime.journal.commit import Commits
 from runtime.journal.errors import JournalError, damaged, disk_full
+from runtime.journal.files import Files
+from runtime.journal.rebuild import Rebuild, rebuild, untold
 from runtime.journal.room import Room, is_full, release
-from runtime.journal.schema import prepare
+from runtime.journal.schema import SUSPECT, prepare
 from runtime.messages import CATALOGUE, STREAMS, Stream, SupervisionEvent, to_payload
 from runtime.seams import JournalExecutor
 from transport.payload import Payload, Record
@@ -30,10 +33,15 @@ ANSWER_SECONDS = 10.0
 """What the disk may take for one piece of work; SQLite itself waits 5 s for another program's lock."""
 OPEN_SECONDS = 25.0
 """What checking the whole file may take when the daemon starts; shorter than the unit's TimeoutStartSec."""
+REBUILD_SECONDS = 600.0
+"""What rebuilding the largest journal may take on a slow board; systemd is told to wait."""
 KEPT = 100_000
 """Receipted records of a stream, and settled intents, that are kept: over a month of a busy terminal (T16)."""
 AWAITED: tuple[Stream, ...] = ("alarm", "supervision")
 """The streams whose delivery a stop waits for."""
+
+_UNREADABLE = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
+"""A sector that the disk does not give back is damage, and no trouble that passes."""
 
 Outcome = Literal["done", "refused", "unknown"]
 T = TypeVar("T")
@@ -73,6 +81,8 @@ class Journal:
         self._on_receipt: dict[str, Callable[[int], None]] = {}
         self._on_renewal: Callable[[Stream], Awaitable[None]] | None = None
         self._told: dict[str, records.Told] = {}
+        self._on_damage: Callable[[], None] = lambda: None
+        self.damage: JournalError | None = None
         self.streams: dict[Stream, str] = {}
 
     @property
@@ -80,12 +90,30 @@ class Journal:
         """How many records that waited for the platform a full disk made it drop, in this life."""
         return self._room.shed
 
-    async def open(self) -> None:
-        """Check the file and create its schema or bring it to this release's (I1).
+    async def open(self, on_rebuild: Callable[[float], None] = lambda _: None) -> None:
+        """Check the file, create its schema or bring it to this release's (I1); rebuild a damaged one (L29).
 
-        Raises JournalError: `journal.newer` for a schema from a later release, `journal.damaged` for a broken file.
+        `on_rebuild` is told how many seconds that may take. What was rebuilt is `untold` until somebody was. Raises
+        JournalError: `journal.newer` for a schema from a later release, of which nothing is changed; `journal.damaged`
+        where a broken file cannot be replaced.
         """
+        try:
+            await self._open()
+        except JournalError as error:
+            if error.code != "journal.damaged":
+                raise
+            reason, now = str(error), self._wall_clock()
+            log.error("journal_damaged", reason=reason)
+            on_rebuild(REBUILD_SECONDS)
+            async with _answered(REBUILD_SECONDS):
+                try:
+                    if not await self._executor.replace(lambda file: rebuild(Files(file), reason, now)):
+                        raise
+                except OSError as full:
+                    raise disk_full() from full
+            await self._open()
 
+    async def _open(self) -> None:
         def work(db: sqlite3.Connection) -> tuple[dict[Stream, str], dict[str, records.Told]]:
             try:
                 journal_id = prepare(db)
@@ -99,6 +127,31 @@ class Journal:
             return streams, records.told(db)
 
         self.streams, self._told = await self._read(work, seconds=OPEN_SECONDS)
+
+    async def untold(self) -> list[Rebuild]:
+        """Return the rebuilds of this journal that nobody was told of yet."""
+        return await self._read(untold)
+
+    async def back_up(self, *, seconds: float, pause_seconds: float = 0.0) -> bool:
+        """Make the backup copy anew beside all other work, where it is older than a day; whether there is a new one.
+
+        A journal in memory has none. It pauses so long after each 128 KiB, and gives up after `seconds`: then, as on a
+        disk without room for it, the one before stays. A journal that proves damaged is rebuilt at the next start
+        (`damage`).
+        """
+        copying = Copying(pause_seconds, self._wall_clock())
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._executor.beside(copying.run)
+        except TimeoutError:
+            log.warning("journal_not_backed_up", reason="too slow")
+        except (OSError, sqlite3.OperationalError) as error:
+            log.warning("journal_not_backed_up", reason=type(error).__name__)
+        except sqlite3.DatabaseError:
+            await self._suspect(damaged("a page of it cannot be copied"))
+        finally:
+            copying.is_over = True
+        return False
 
     async def checkpoint(self) -> None:
         """Move the write-ahead log into the database, before the executor is closed; on a full disk it stays a log."""
@@ -285,6 +338,10 @@ class Journal:
         """Have `listener` tell that the journal went back, whenever it shows in a stream."""
         self._on_renewal = listener
 
+    def watch_damage(self, listener: Callable[[], None]) -> None:
+        """Have `listener` hear once that the open journal proved damaged (`damage`): the next start rebuilds it."""
+        self._on_damage = listener
+
     def watch(self, stream: Stream, listener: Callable[[int], None]) -> None:
         """Tell `listener` of each receipt of a stream from now on: its sequence."""
         self._on_receipt[self.streams[stream]] = listener
@@ -325,12 +382,35 @@ class Journal:
         return self.streams[entry.stream], to_payload(message)
 
     async def _write(self, work: Callable[[sqlite3.Connection], T], *, is_urgent: bool = True) -> T:
-        async with _answered(ANSWER_SECONDS):
-            return await self._commits.run(work, is_urgent=is_urgent)
+        try:
+            async with _answered(ANSWER_SECONDS):
+                return await self._commits.run(work, is_urgent=is_urgent)
+        except JournalError as error:
+            await self._note_damage(error)
+            raise
 
     async def _read(self, work: Callable[[sqlite3.Connection], T], *, seconds: float | None = None) -> T:
-        async with _answered(seconds or ANSWER_SECONDS):
-            return await self._executor.run(work)
+        try:
+            async with _answered(seconds or ANSWER_SECONDS):
+                return await self._executor.run(work)
+        except JournalError as error:
+            await self._note_damage(error)
+            raise
+
+    async def _note_damage(self, error: JournalError) -> None:
+        """Tell of a journal that proves damaged while it is open (`watch_damage`)."""
+        if error.code == "journal.damaged" and self.streams:
+            await self._suspect(error)
+
+    async def _suspect(self, error: JournalError) -> None:
+        """Mark the file, so that the next start rebuilds it whatever its own check finds."""
+        if self.damage is not None:
+            return
+        self.damage = error
+        log.error("journal_damaged", reason=str(error))
+        with suppress(sqlite3.Error):
+            await self._executor.run(lambda db: db.execute(f"PRAGMA user_version = {SUSPECT}").fetchall())
+        self._on_damage()
 
 
 @asynccontextmanager
@@ -344,8 +424,11 @@ async def _answered(seconds: float) -> AsyncIterator[None]:
             "journal.write_failed", f"no answer within {seconds:g} s", advice="check the disk", retry=True
         ) from None
     except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_FULL:
             raise disk_full() from None
+        if code in _UNREADABLE:
+            raise damaged(error.sqlite_errorname) from None
         raise JournalError(
             "journal.write_failed",
             f"SQLite: {getattr(error, 'sqlite_errorname', 'unknown')}",

@@ -14,6 +14,7 @@ from runtime.messages import (
     matters,
     payment,
     sharing,
+    storage,
     supervision,
 )
 from runtime.messages.certificate import CertificateIssue, CertificateRequest, Refusal, seal_content
@@ -59,7 +60,7 @@ __all__ = [
     "unknown_fields",
 ]
 
-_MODULES = (supervision, line, identity, matters, certificate, applications, payment, hotline, sharing)
+_MODULES = (supervision, line, identity, matters, certificate, applications, payment, hotline, sharing, storage)
 CATALOGUE: dict[type[msgspec.Struct], Entry] = {
     kind: row for module in _MODULES for kind, row in module.ENTRIES.items()
 }

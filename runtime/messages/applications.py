@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from runtime.messages.entry import Entry
+from runtime.messages.entry import Entry, Personal
 
 ReceiptState = Literal[
     "accepted",
@@ -31,7 +31,7 @@ class Scan(msgspec.Struct, frozen=True):
     digest: bytes
 
 
-class ApplicationFiling(msgspec.Struct, frozen=True):
+class ApplicationFiling(Personal, frozen=True):
     """Files an application; `form` is the JSON of the filled form, `payment` the order that paid the fee."""
 
     receipt: str
@@ -45,7 +45,7 @@ class ApplicationFiling(msgspec.Struct, frozen=True):
     payment: str | None
 
 
-class ReceiptStanding(msgspec.Struct, frozen=True):
+class ReceiptStanding(Personal, frozen=True):
     """Where one receipt stands; `text` is the platform's own word to the citizen, `at` when that was so."""
 
     receipt: str
@@ -57,14 +57,14 @@ class ReceiptStanding(msgspec.Struct, frozen=True):
     code: str | None = None
 
 
-class ProgressQuery(msgspec.Struct, frozen=True):
+class ProgressQuery(Personal, frozen=True):
     """Asks where receipts stand: one by its number, or all of a verified citizen."""
 
     receipt: str | None = None
     assertion: bytes | None = None
 
 
-class Progress(msgspec.Struct, frozen=True):
+class Progress(Personal, frozen=True):
     """The receipts asked for, newest first; empty when there is none."""
 
     receipts: tuple[ReceiptStanding, ...]

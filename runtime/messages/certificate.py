@@ -2,10 +2,10 @@
 
 import msgspec
 
-from runtime.messages.entry import Entry
+from runtime.messages.entry import Entry, Personal
 
 
-class CertificateRequest(msgspec.Struct, frozen=True):
+class CertificateRequest(Personal, frozen=True):
     """Asks for a certificate of the citizen of the `assertion` (T7), under a receipt number made by the terminal."""
 
     receipt: str
@@ -14,14 +14,14 @@ class CertificateRequest(msgspec.Struct, frozen=True):
     paper_width_millimetres: int
 
 
-class CertificateReprint(msgspec.Struct, frozen=True):
+class CertificateReprint(Personal, frozen=True):
     """Asks once more for the issue of a receipt, which must be of the citizen of the `assertion`."""
 
     receipt: str
     assertion: bytes
 
 
-class CertificateIssue(msgspec.Struct, frozen=True):
+class CertificateIssue(Personal, frozen=True):
     """An issued certificate: the PDF, its SM3 digest and the issuer's detached SM2 seal (I3).
 
     The seal signs `seal_content` of the other fields; `number` is random and says nothing of the citizen.
@@ -37,7 +37,7 @@ class CertificateIssue(msgspec.Struct, frozen=True):
     seal: bytes
 
 
-class CertificateCopy(msgspec.Struct, frozen=True):
+class CertificateCopy(Personal, frozen=True):
     """The issue as it was, and how many times it was given out again, this time included."""
 
     issue: CertificateIssue

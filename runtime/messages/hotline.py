@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from runtime.messages.applications import Scan
-from runtime.messages.entry import Entry
+from runtime.messages.entry import Entry, Personal
 
 Category = Literal["consultation", "complaint", "suggestion", "help", "report", "police_non_emergency"]
 OrderStage = Literal[
@@ -31,7 +31,7 @@ RATING_CHARACTERS = 500
 """The longest word with a rating."""
 
 
-class HotlineRequest(msgspec.Struct, frozen=True):
+class HotlineRequest(Personal, frozen=True):
     """Registers a request; an anonymous one has no assertion and is asked for by its receipt number alone."""
 
     receipt: str
@@ -43,7 +43,7 @@ class HotlineRequest(msgspec.Struct, frozen=True):
     telephone: str | None
 
 
-class HotlineQuery(msgspec.Struct, frozen=True):
+class HotlineQuery(Personal, frozen=True):
     """Asks how a request stands; without the assertion of who made it, only what a number may say is told."""
 
     receipt: str
@@ -59,7 +59,7 @@ class HotlineStep(msgspec.Struct, frozen=True):
     text: str
 
 
-class HotlineStanding(msgspec.Struct, frozen=True):
+class HotlineStanding(Personal, frozen=True):
     """How a request stands; `reply` is there once it is answered, `due_unix` is when the department is due.
 
     It `is_bare` when it is told to a number alone though a verified citizen made it: no texts, no reply, no rating.
@@ -77,7 +77,7 @@ class HotlineStanding(msgspec.Struct, frozen=True):
     is_bare: bool = False
 
 
-class HotlineRating(msgspec.Struct, frozen=True):
+class HotlineRating(Personal, frozen=True):
     """Rates an answered request (H3); `unsatisfied` opens it again. One that is not anonymous needs its citizen."""
 
     receipt: str

@@ -4,14 +4,14 @@ from typing import Literal
 
 import msgspec
 
-from runtime.messages.entry import Entry
+from runtime.messages.entry import Entry, Personal
 from runtime.messages.supervision import FaceEvidence
 
 Means = Literal["face", "fingerprint", "assisted"]
 """How the citizen was verified; `assisted` is by a member of staff with a second factor."""
 
 
-class AssertionRequest(msgspec.Struct, frozen=True):
+class AssertionRequest(Personal, frozen=True):
     """Asks for an assertion; `session` is the random reference of the citizen's session, `consent` what was agreed to.
 
     `staff` is the account of the member of staff who assisted (H6), `code` the one-time code of the second factor.
@@ -27,7 +27,7 @@ class AssertionRequest(msgspec.Struct, frozen=True):
     code: str | None = None
 
 
-class AssertionIssue(msgspec.Struct, frozen=True):
+class AssertionIssue(Personal, frozen=True):
     """An assertion: `content` is an encoded AssertionContent, `signature` the platform's over it (SM2, SM3, DER)."""
 
     content: bytes

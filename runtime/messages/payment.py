@@ -4,14 +4,14 @@ from typing import Literal
 
 import msgspec
 
-from runtime.messages.entry import Entry
+from runtime.messages.entry import Entry, Personal
 
 Method = Literal["unionpay_card", "unionpay_qr", "ecny_qr"]
 OrderState = Literal["open", "paid", "refused", "reversed", "expired"]
 """An order ends `paid`, `refused`, `reversed` (paid once, then given back) or `expired`; `open` is not an end."""
 
 
-class PaymentOpening(msgspec.Struct, frozen=True):
+class PaymentOpening(Personal, frozen=True):
     """Opens an order; `order` is made by the terminal, `purpose` is the receipt number that is paid for.
 
     `matter` is what that receipt is of: the platform compares `amount_fen` with the fee in force before it takes money.
@@ -40,7 +40,7 @@ class PinKeyIssue(msgspec.Struct, frozen=True):
     check_value: bytes
 
 
-class CardCharge(msgspec.Struct, frozen=True):
+class CardCharge(Personal, frozen=True):
     """Charges an open order to a card: its data as the reader gave it, the PIN block as the PIN pad encrypted it.
 
     `track2` is the chip's track 2 equivalent data (tag 57) and `emv` its data objects, or `track2` is the stripe's in

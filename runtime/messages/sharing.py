@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from runtime.messages.entry import Entry
+from runtime.messages.entry import Entry, Personal
 
 Mode = Literal["query", "dataset", "call"]
 UNIT_BYTES = 1_024
@@ -37,7 +37,7 @@ class Grants(msgspec.Struct, frozen=True):
     signature: bytes
 
 
-class SharingQuery(msgspec.Struct, frozen=True):
+class SharingQuery(Personal, frozen=True):
     """A one-off query or a typed call (S2) under a grant; `parameters` is JSON, `use` the name of this use.
 
     What is about a person goes with the assertion of the verified citizen, who is that person.
@@ -52,7 +52,7 @@ class SharingQuery(msgspec.Struct, frozen=True):
     assertion: bytes | None = None
 
 
-class SharingAnswer(msgspec.Struct, frozen=True):
+class SharingAnswer(Personal, frozen=True):
     """What was found: `rows` is a JSON array of `count` objects, `digest` its SM3, `as_of_unix` its age (S3).
 
     `counted_unix` is when the platform counted the use, by its clock.

@@ -44,6 +44,7 @@ _ABLE = {"online", "deviceBusy"}
 
 State = Literal["current", "previous", "withdrawn"]
 """How the journal keeps a version; `withdrawn` was rolled back by an operator."""
+Found = Literal["stored", "issued"]
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -79,8 +80,12 @@ class _Kept:
 class Matters:
     """The catalogue this terminal has, and what of it can be offered; a supervised unit."""
 
-    def __init__(self, office: Office, platform_key: PublicKey, board: StateBoard) -> None:
+    def __init__(
+        self, office: Office, platform_key: PublicKey, board: StateBoard, on_refused: Callable[[str, Found], None]
+    ) -> None:
+        """Call `on_refused` with the code of each catalogue that is refused, and where it was found."""
         self._office = office
+        self._on_refused = on_refused
         self._platform_key = platform_key
         self._board = board
         self._wake = asyncio.Event()
@@ -207,6 +212,7 @@ class Matters:
         except Refused as refused:
             self._code = refused.code
             log.error("catalogue_refused", version=issue.version, code=refused.code)
+            self._on_refused(refused.code, "issued")
         else:
             await self._switch(transaction, issue, catalogue)
             self._code = None
@@ -267,7 +273,11 @@ class Matters:
         self._have = kept
 
     def _load(self, kept: _Kept) -> Catalogue:
-        return read_catalogue(self._platform_key, kept.version, kept.content, kept.signature)
+        try:
+            return read_catalogue(self._platform_key, kept.version, kept.content, kept.signature)
+        except CatalogueError as error:
+            self._on_refused(error.code, "stored")
+            raise
 
     async def _kept(self) -> Mapping[int, _Kept]:
         rows = await self._office.journal.read(

@@ -77,6 +77,8 @@ class _Executor:
         self._executor = executor
         self._points = points
         self._commits = False
+        self.replace = executor.replace
+        self.beside = executor.beside
         self.close = executor.close
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -99,6 +99,14 @@ class WatchedExecutor:
             self._points.reach(Kind.AUDIT, "line")
         return result
 
+    async def replace(self, _work: Callable[[Path], object]) -> bool:
+        """Do nothing: the journal is in memory."""
+        return False
+
+    async def beside(self, _work: Callable[[Path], bool]) -> bool:
+        """Do nothing: the journal is in memory."""
+        return False
+
     async def close(self) -> None:
         """Close the connection."""
         self._journal.close()

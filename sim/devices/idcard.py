@@ -126,11 +126,14 @@ class VirtualIdCardReader:
         padded = (entry + b" \0" * ((ADDRESS_BYTES - len(entry)) // 2) for entry in written)
         self._lying.addresses = b"".join(padded)
 
-    def store_fingers(self, positions: Sequence[int] = (11, 16)) -> None:
-        """Write fingerprint records into the card, at most two; raise ValueError when they do not fit."""
+    def store_fingers(self, positions: Sequence[int] = (11, 16), *, features: str = "") -> None:
+        """Write fingerprint records into the card, at most two, with these features (hexadecimal) in each.
+
+        Raises ValueError when they do not fit.
+        """
         if len(positions) > MOST_RECORDS:
             raise ValueError(f"a card has at most {MOST_RECORDS} fingers")
-        self._lying.fingers = b"".join(map(make_record, positions))
+        self._lying.fingers = b"".join(make_record(position, bytes.fromhex(features)) for position in positions)
 
     def leave_mid_read(self) -> None:
         """Let the card leave while it is read the next time."""

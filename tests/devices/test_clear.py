@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from devices.driver import HEALTH_SECONDS
 from devices.errors import DeviceError
 from devices.idcard.protocol import Command
 from runtime.clearance import Place
@@ -46,6 +47,22 @@ async def test_an_id_card_that_was_left_is_read_for_nobody_until_it_is_lifted() 
         rig.lay_down()
         (await reading).wipe()
         assert rig.device.reads == 2
+
+
+@on_virtual_time
+async def test_an_id_card_that_is_lifted_while_nobody_waits_is_seen_to_be_lifted() -> None:
+    """The next citizen who lays the card down before being asked is served."""
+    async with idcard_rig.rig_running() as rig:
+        rig.lay_down()
+        await idcard_rig.check_read(rig)
+        assert not await rig.reader.is_clear()
+        await rig.reader.take_back()
+        await asyncio.sleep(HEALTH_SECONDS + 5)
+        assert (await rig.refusal(wait_seconds=1)).code == "idcard.no_card"
+        rig.device.remove_card()
+        await asyncio.sleep(HEALTH_SECONDS + 5)
+        rig.lay_down()
+        await idcard_rig.check_read(rig)
 
 
 @on_virtual_time

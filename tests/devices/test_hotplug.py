@@ -12,7 +12,7 @@ import pytest
 import pyudev
 
 from devices import hotplug
-from devices.hotplug import HotplugError, Plugged, UdevHotplug, Unplugged, UsbPort
+from devices.hotplug import HotplugError, Plugged, UdevHotplug, Unplugged, UsbDevice, UsbPort
 
 HERE = Path(__file__).parent
 READER = {"serial": "A1", "usb": "0403:6001", "link": "usb-Reader_A1"}
@@ -29,10 +29,16 @@ class Bus:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
 
-    async def told(self):
+    async def heard(self):
         assert self._process.stdout is not None
         async with asyncio.timeout(10):
             return json.loads(await self._process.stdout.readline())
+
+    async def told(self):
+        """What is said next of a port."""
+        while (told := await self.heard())["change"] not in {"Plugged", "Unplugged"}:
+            pass
+        return told
 
     async def names(self) -> tuple[str, str, str]:
         told = await self.told()
@@ -56,7 +62,7 @@ async def bus(*plugged: dict[str, str]) -> AsyncIterator[Bus]:
     )
     try:
         one = Bus(process)
-        assert await one.told() == "ready"
+        assert await one.heard() == "ready"
         yield one
     finally:
         assert process.stdin is not None
@@ -112,6 +118,32 @@ async def test_two_devices_that_swap_their_nodes_are_told_apart():
         ]
 
 
+async def test_every_usb_device_is_told_with_what_it_is_and_whose_a_port_is():
+    """T23: a stick, a keyboard that is a stick too, a hub; and an adapter, by the port that it gives."""
+    async with bus() as usb:
+        usb.order(attach="1-7", usb="0951:1666", type="0/0/0", interfaces=":080650:")
+        stick = {"usb": "0951:1666", "hub": False, "storage": True, "keyboard": False}
+        assert await usb.heard() == {"change": "Attached", **stick}
+        usb.order(attach="1-8", usb="1d6b:0002", type="9/0/1", interfaces=":090000:")
+        assert (await usb.heard())["hub"]
+        usb.order(attach="1-9", usb="046d:0001", type="239/2/1", interfaces=":030101:080650:")
+        assert await usb.heard() == {"change": "Attached", "usb": "046d:0001"} | {
+            "hub": False,
+            "storage": True,
+            "keyboard": True,
+        }
+        usb.order(remove="1-7")
+        assert await usb.heard() == {"change": "Detached", **stick}
+        usb.order(add="ttyUSB0", **READER)
+        assert (await usb.heard())["usb"] == "0403:6001"
+        assert (await usb.heard())["owners"] == ["0403:6001"]
+
+
+def test_a_hub_that_is_more_than_a_hub_is_none():
+    mixed = UsbDevice("/sys/devices/x", classes=frozenset({"090001", "030101"}))
+    assert (mixed.is_hub, UsbDevice("/sys/devices/x").is_hub) == (False, False)
+
+
 class Device:
     def __init__(self, action: str | None = None, **properties: str) -> None:
         self.action = action
@@ -128,9 +160,10 @@ def test_a_port_that_is_not_at_usb_is_nothing_and_a_repeat_is_told_once():
     assert told == []
     for action in (None, "add", "bind"):
         one._take(Device(action, DEVNAME="/dev/ttyUSB0", ID_BUS="usb"), told.append)
-    assert told == [Plugged(UsbPort("/dev/ttyUSB0"))]
+    port = UsbPort("/dev/ttyUSB0", path="/sys/devices/x")
+    assert told == [Plugged(port)]
     one._take(Device("remove"), told.append)
-    assert told[1:] == [Unplugged(UsbPort("/dev/ttyUSB0"))]
+    assert told[1:] == [Unplugged(port)]
     assert one.find("/dev/ttyUSB0") is None
 
 

@@ -1,7 +1,8 @@
 """A mocked USB bus: run by the system's Python (for its `gi`) inside umockdev-wrapper.
 
 Starts the program in its arguments inside the mock. Each line on standard input is a JSON object: `{"add": node,
-"serial": s, "usb": "VID:PID", "link": name}`, `{"remove": node}` or `{"change": node}`. The end of input ends both.
+"serial": s, "usb": "VID:PID", "link": name}`, `{"attach": name, "usb": "VID:PID", "type": t, "interfaces": i}` for a
+device without a port, `{"remove": either}` or `{"change": node}`. The end of input ends both.
 """
 
 import json
@@ -21,7 +22,8 @@ def add(node: str, serial: str, usb: str, link: str) -> None:
     """Plug a serial adapter in."""
     vendor, _, model = usb.partition(":")
     name = f"1-{len(paths) + 1}-{node}"
-    device = bed.add_device("usb", name, None, ["idVendor", vendor, "idProduct", model], ["DEVTYPE", "usb_device"])
+    whole = ["DEVTYPE", "usb_device", "PRODUCT", f"{int(vendor, 16):x}/{int(model, 16):x}/100", "TYPE", "0/0/0"]
+    device = bed.add_device("usb", name, None, ["idVendor", vendor, "idProduct", model], whole)
     properties = {
         "ID_BUS": "usb",
         "ID_VENDOR_ID": vendor,
@@ -34,11 +36,18 @@ def add(node: str, serial: str, usb: str, link: str) -> None:
     paths[node] = (device, bed.add_device("tty", node, device, ["dev", f"188:{len(paths)}"], flat))
 
 
+def attach(name: str, usb: str, kind: str, interfaces: str) -> None:
+    """Plug something in that has no port: what the kernel says of it, and udev of its interfaces."""
+    vendor, _, model = usb.partition(":")
+    properties = ["DEVTYPE", "usb_device", "PRODUCT", f"{int(vendor, 16):x}/{int(model, 16):x}/100", "TYPE", kind]
+    path = bed.add_device("usb", name, None, [], [*properties, "ID_USB_INTERFACES", interfaces])
+    paths[name] = (path, path)
+
+
 def remove(node: str) -> None:
     """Pull it out; the mock tells nobody by itself."""
-    device, port = paths.pop(node)
-    bed.uevent(port, "remove")
-    for path in (port, device):
+    for path in dict.fromkeys(reversed(paths.pop(node))):
+        bed.uevent(path, "remove")
         bed.remove_device(path)
 
 
@@ -48,6 +57,8 @@ try:
         order = json.loads(line)
         if "add" in order:
             add(order["add"], order["serial"], order["usb"], order["link"])
+        elif "attach" in order:
+            attach(order["attach"], order["usb"], order["type"], order["interfaces"])
         elif "remove" in order:
             remove(order["remove"])
         else:

@@ -151,6 +151,7 @@ class Terminal:
         self.journal = Journal(executor or InlineExecutor(database), world.wall_clock)
         self.audit = Noted()
         self.marks: dict[str, int] = {}
+        self.refusals: list[tuple[str, str]] = []
         self.origin = Origin("boot", rig=True, wall_clock=world.wall_clock)
         self.board = StateBoard()
         self.uplink = uplink or world.uplink
@@ -183,7 +184,7 @@ class Terminal:
             on_dropped=lambda _code: None,
         )
         self.office = Office(self.channel, self.journal, self.audit, self.origin, settings.answer_seconds)
-        self.matters = Matters(self.office, platform_key or SIGNING.public, self.board)
+        self.matters = Matters(self.office, platform_key or SIGNING.public, self.board, self.refused)
         settlers: dict[str, Settler] = {}
         self.settlements = SettlementDesk(self.office, settlers)
         filing = Filing(self.office)
@@ -191,6 +192,10 @@ class Terminal:
         self.applications = Applications(self.office, self.matters, filing)
         self.progress = ProgressService(self.office)
         await self.matters.open()
+
+    def refused(self, code: str, found: str) -> None:
+        """A catalogue was refused."""
+        self.refusals.append((code, found))
 
     def high_water(self) -> dict[str, int]:
         """The channel's handler of commands."""

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.api import connection, rpc, server
 from runtime.api.roles import Role
-from runtime.power import PowerError
+from runtime.logind import PowerError
 from runtime.state import QUEUE_LENGTH
 from sim.virtual_time import run
 from tests.runtime.house import (

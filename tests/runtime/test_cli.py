@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from runtime import cli
 from runtime.reference import EXAMPLE
 
-COMMANDS = ["run", "check", "status", "call", "units", "models", "enroll"]
+COMMANDS = ["run", "check", "status", "call", "units", "models", "enroll", "lockdown"]
 
 
 def invoke(*arguments):
@@ -117,6 +117,26 @@ def test_run_becomes_the_daemon_with_its_allocator(monkeypatch):
     assert arguments == [sys.executable, "-m", "runtime", "--config", "govterm.toml", "--rig"]
     assert environment["PYTHONMALLOC"] == "malloc"
     assert "perturb=165" in environment["GLIBC_TUNABLES"]
+
+
+def test_locks_are_listed_and_cleared_by_their_names(daemon):
+    """T23, H6: an operator sees why no session is opened, and what still holds."""
+    replies, path = daemon
+    lock = {"lock": "3565aa47", "kind": "usb", "code": "usb.storage", "subject": "0951:1666", "since": 0.0}
+    replies["lockdown.list"] = {"result": {"locks": [lock | {"persists": True}]}}
+    listed = invoke("lockdown", "list", "--socket", path)
+    assert listed.exit_code == 1
+    line = "3565aa47  usb.storage (0951:1666), since 1970-01-01 00:00:00 UTC, its cause still holds"
+    assert listed.output.splitlines() == [line]
+    refusal = {"code": "lockdown.cause_persists", "retry": True, "advice": "end the cause first"}
+    replies["lockdown.clear"] = {"error": {"code": -32000, "message": "usb.storage still holds", "data": refusal}}
+    refused = invoke("lockdown", "clear", "3565aa47", "--socket", path)
+    assert refused.exit_code == 1
+    assert "usb.storage still holds; end the cause first (lockdown.cause_persists)" in refused.output
+    replies["lockdown.clear"] = {"result": {"locks": []}}
+    cleared = invoke("lockdown", "clear", "3565aa47", "--socket", path)
+    assert (cleared.exit_code, cleared.output) == (0, "no lock: sessions are opened\n")
+    assert invoke("lockdown", "list", "--socket", f"{path}.none").exit_code == 69
 
 
 def test_status_shows_each_component(daemon):

@@ -17,7 +17,7 @@ def changed(**sections):
     document = tomllib.loads(EXAMPLE)
     for name, values in sections.items():
         if isinstance(values, dict):
-            document[name] = {**document[name], **values}
+            document[name] = {**document.get(name, {}), **values}
         else:
             document[name] = values
     return _toml(document)
@@ -69,6 +69,18 @@ def test_the_rig_is_refused_unless_its_launcher_asks():
     )
     assert refused(data) == {"rig": "true"}
     assert parse(data, rig=True).rig is True
+
+
+def test_tampering_is_ignored_by_a_rig_alone():
+    """T23, H8: the least that a terminal does is an alarm."""
+    data = changed(security={"usb": "ignore", "door": "alarm"})
+    assert refused(data) == {"security.usb": '"ignore"'}
+    rig = changed(rig=True, security={"usb": "ignore"})
+    assert parse(rig, rig=True).security.answer("usb") == "ignore"
+    assert refused(changed(security={"usb_allowed": ["stick"], "uplinks": ["eth0/1"]})).keys() == {
+        "security.usb_allowed",
+        "security.uplinks",
+    }
 
 
 def test_the_rigs_parts_are_refused_without_rig():

@@ -14,7 +14,7 @@ handler = logs.install()
 atexit.register(handler.close)
 sys.excepthook = lambda *error: (handler.close(), sys.__excepthook__(*error))  # the log's lines stay whole
 home = Path({home!r})
-guard.install([home / "journal.db", home / "journal.db-wal", home / "audit.jsonl", home / "port"])
+guard.install([home / "journal.db", home / "journal.db-wal", home / "audit.jsonl", home / "port", home / "set-*"])
 """
 
 
@@ -36,6 +36,10 @@ def run(tmp_path, code):
         ("os.open('x', os.O_WRONLY | os.O_CREAT, dir_fd=os.open(home, os.O_RDONLY))", "open"),
         ("os.open(home, os.O_TMPFILE | os.O_WRONLY)", "open"),
         ("(home / 'x').write_text('name')", "open"),
+        ("(home / 'set').write_text('name')", "open"),
+        ("(home / 'set-x/y').write_text('name')", "open"),
+        ("sqlite3.connect(f'file:{home}/x?mode=rw', uri=True)", "sqlite3.connect"),
+        ("sqlite3.connect(f'file:{home}/x?mode=rwc&mode=ro', uri=True)", "sqlite3.connect"),
         ("tempfile.TemporaryFile(dir=home)", "open"),
         ("(home / 'x').mkdir()", "os.mkdir"),
         ("os.rename(home / 'old', home / 'x')", "os.rename"),
@@ -67,9 +71,11 @@ database = sqlite3.connect(home / "journal.db")
 database.execute("PRAGMA journal_mode = WAL")
 database.execute("CREATE TABLE t (x)")
 sqlite3.connect(":memory:").close()
+(home / "set-1").write_text("one")
 os.write(os.open(home / "port", os.O_RDWR), b"1")
 os.write(os.open(home / "ttyUSB7", os.O_RDWR), b"2")
 open(home / "audit.jsonl", "a").close()
+sqlite3.connect(f"file:{home}/audit.jsonl?mode=ro", uri=True).close()
 open("/dev/null", "w").close()
 open(__import__("os").__file__).close()
 os.chdir(home); open("audit.jsonl", "a").close()

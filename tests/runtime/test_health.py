@@ -39,7 +39,7 @@ def test_it_says_how_the_terminal_is_and_counts_what_a_later_release_said():
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
         first, second = run(main(database))
     assert (first.states, first.resident_bytes, first.open_descriptors, first.up_seconds) == (
-        {"printer": "online"},
+        {"memory": "unlocked", "printer": "online"},
         46,
         20,
         HEALTH_SECONDS,

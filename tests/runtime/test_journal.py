@@ -245,6 +245,8 @@ async def test_no_column_is_named_for_personal_data(journal, database):
         "metering": ["id", "resource", "mode", "units", "at", "month", "code"],
         "sharing": ["name", "body"],
         "datasets": ["resource", "version", "position", "body"],
+        "rebuilds": ["at", "reason", "source", "aside", "records", "intents", "skipped", "is_whole", "told"],
+        "lockdowns": ["code", "subject", "id", "kind", "since"],
     }
 
 

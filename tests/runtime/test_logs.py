@@ -3,12 +3,13 @@
 import io
 import json
 import logging
+import os
 import threading
 import warnings
 
 import pytest
 import structlog
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from devices.personal import Kind, PersonalBytes, PersonalText
@@ -58,6 +59,28 @@ def test_an_event_is_one_json_line(out):
     }
 
 
+LEVELS = {"DEBUG": "<7>", "INFO": "<6>", "WARNING": "<4>", "ERROR": "<3>", "CRITICAL": "<2>"}
+
+
+@pytest.mark.parametrize("is_journal", [True, False])
+def test_to_the_journal_each_line_begins_with_its_priority(tmp_path, monkeypatch, is_journal):
+    """sd-daemon(3), and JOURNAL_STREAM of systemd.exec(5): another file than the journal's stays plain JSON."""
+    path = tmp_path / "journal"
+    with path.open("w") as stream:
+        found = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino + (not is_journal)}")
+        handler = logs.LineHandler(stream)
+        for level in LEVELS:
+            handler.handle(logging.makeLogRecord({"name": "runtime", "levelname": level, "msg": "x\ny"}))
+        handler.dropped = 3
+        handler.handle(logging.makeLogRecord({"name": "runtime", "levelname": "INFO", "msg": "x"}))
+        handler.close()
+    lines = path.read_text().splitlines()
+    expected = [*LEVELS.values(), "<4>", "<6>"]
+    assert [line[: line.index("{")] for line in lines] == (expected if is_journal else [""] * len(expected))
+    assert all(json.loads(line[line.index("{") :]) for line in lines)
+
+
 def test_debug_is_not_written(out):
     logger().debug("every_byte")
     assert out() == []
@@ -74,7 +97,8 @@ def test_an_identity_number_is_masked_wherever_it_stands(out):
     text = json.dumps(out())
     assert NUMBER not in text
     assert "110101199003074218" not in text
-    assert text.count(MASKED) == 5
+    assert text.count(MASKED) == 4
+    assert "<Odd>" in text, "what an object says of itself is not asked"
 
 
 class Odd:
@@ -205,6 +229,7 @@ ANY = st.recursive(
 
 
 @given(st.dictionaries(st.text(min_size=1), ANY, max_size=4))
+@example({"exc_info": (False,)})
 @settings(max_examples=200)
 def test_anything_gives_one_line_of_json_without_the_number(event):
     line = logs._render(None, "", logs.clean(None, "", dict(event)))

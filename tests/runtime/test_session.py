@@ -348,7 +348,13 @@ def test_new_sessions_can_be_refused_and_admitted_again():
         with pytest.raises(SessionError) as refused:
             await keeper.open(Owner())
         assert (refused.value.code, refused.value.retry) == ("session.power", True)
-        keeper.admit()
+        keeper.refuse("session.locked")
+        keeper.refuse("session.locked")
+        keeper.admit("session.power")
+        with pytest.raises(SessionError) as refused:
+            await keeper.open(Owner())
+        assert refused.value.code == "session.locked"
+        keeper.admit("session.locked")
         assert await keeper.open(Owner())
 
     stage(story)

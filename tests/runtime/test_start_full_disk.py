@@ -78,7 +78,10 @@ def test_a_full_disk_forbids_no_start_and_holds_no_alarm_back(tmp_path, monkeypa
                 assert house.told.states[0] == "READY"
         said = [line["event"] for line in lines]
         assert "prints_not_settled" in said
-        assert [line["audit_event"] for line in lines if line["event"] == "audit_line_lost"] == ["daemon_started"]
+        assert [line["audit_event"] for line in lines if line["event"] == "audit_line_lost"] == [
+            "daemon_started",
+            "tamper_found",
+        ]
         assert b"daemon_stopped" in house.settings.audit_file.read_bytes()
 
     run(main())

@@ -78,13 +78,17 @@ async def test_only_journal_audit_log_and_devices_are_opened_for_writing(
     journal = str(files.state / "journal.db")
     companions = {f"{journal}{suffix}" for suffix in ("-wal", "-shm", "-journal")}  # the last until it is a WAL
     companions.add(str(files.state / "journal.reserve"))
+    copy = str(files.state / "journal.copying.db")  # the backup copy, until it is whole
+    companions |= {copy, *(f"{copy}{suffix}" for suffix in ("-wal", "-shm", "-journal"))}
     devices = {str(files.port(kind)) for kind in BAUD}
     audit = {str(files.state / name) for name in ("audit.jsonl", "audit.reserve")}
     assert written - {"/dev/null"} == {journal, *companions, *audit, *devices}
 
     changes = [act for act in done if not act.startswith(("open", "creat", "execve", "+++", "---"))]
     removed = {re.findall(r'"([^"]*)"', act)[0] for act in changes if act.startswith("unlink")}
-    assert [act for act in changes if not act.startswith("unlink")] == []
+    renamed = [re.findall(r'"([^"]*)"', act) for act in changes if act.startswith("rename")]
+    assert all(names == [copy, str(files.state / "journal.backup.db")] for names in renamed), renamed
+    assert [act for act in changes if not act.startswith(("unlink", "rename"))] == []
     assert removed <= companions | {str(files.api), str(files.previews)}
     # pyudev finds libudev by the standard library's search, which asks ldconfig
     started = [

@@ -6,6 +6,7 @@ import structlog
 from runtime.messages import MessageError, Refusal, TrialCall, from_payload, to_payload
 from sim.platform import trial
 from sim.platform.services.applications import Applications
+from sim.platform.services.calls import Calls
 from sim.platform.services.certificates import Certificates
 from sim.platform.services.desk import Desk, Handlers
 from sim.platform.services.hotline import Hotline
@@ -50,7 +51,7 @@ class Services:
             **hotline.verbs,
             **sharing.verbs,
         }
-        self._handlers: Handlers = {TrialCall: self._try}
+        self._handlers: Handlers = {TrialCall: self._try} | Calls(desk).handlers
         for service in services:
             self._handlers |= service.handlers
 

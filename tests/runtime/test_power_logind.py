@@ -6,10 +6,11 @@ import subprocess
 import pytest
 from dbus_fast import DBusError
 from dbus_fast.aio import MessageBus
-from dbus_fast.service import ServiceInterface, method
+from dbus_fast.constants import PropertyAccess
+from dbus_fast.service import ServiceInterface, dbus_property, method
 
-from runtime import power
-from runtime.power import LogindPower, PowerError
+from runtime import logind as module
+from runtime.logind import LogindPower, PowerError
 
 CONFIG = """<busconfig>
 <type>system</type><listen>unix:path={path}</listen><auth>EXTERNAL</auth>
@@ -22,12 +23,20 @@ class Logind(ServiceInterface):
         super().__init__("org.freedesktop.login1.Manager")
         self.orders = []
         self.refuse = False
+        self.going_down = False
+        self.leaves = None
 
     @method()
     def PowerOff(self, interactive: "b"):  # noqa: N802, F821 - the D-Bus name and signature
         self.orders.append(interactive)
         if self.refuse:
             raise DBusError("org.freedesktop.DBus.Error.AccessDenied", "no")
+        if self.leaves is not None:
+            self.leaves.disconnect()
+
+    @dbus_property(access=PropertyAccess.READ)
+    def PreparingForShutdown(self) -> "b":  # noqa: N802, F821 - likewise
+        return self.going_down
 
 
 @pytest.fixture
@@ -80,7 +89,7 @@ async def test_without_a_bus_it_is_unavailable(tmp_path):
 
 
 async def test_a_bus_that_says_nothing_ends_in_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(power, "_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.1)
     gone = asyncio.Event()
 
     async def silent(reader, writer):
@@ -95,3 +104,33 @@ async def test_a_bus_that_says_nothing_ends_in_time(tmp_path, monkeypatch):
             await LogindPower(f"unix:path={tmp_path}/bus").power_off()
         await gone.wait()
     assert caught.value.code == "power.unavailable"
+
+
+@pytest.fixture
+async def successor(address):
+    """A logind that is there when the first one went away without an answer."""
+    bus = await MessageBus(address).connect()
+    service = Logind()
+    bus.export("/org/freedesktop/login1", service)
+    yield bus, service
+    bus.disconnect()
+    await bus.wait_for_disconnect()
+
+
+@pytest.mark.parametrize(("going_down", "code"), [(True, None), (False, "power.unavailable"), (None, "power.unknown")])
+async def test_an_answer_that_is_lost_is_neither_yes_nor_no(logind, successor, going_down, code):
+    """The shutdown that was ordered may have stopped who should answer: logind is asked whether the host goes down."""
+    bus, service, address = logind
+    await bus.request_name("org.freedesktop.login1")
+    service.leaves = bus
+    if going_down is not None:
+        successor[1].going_down = going_down
+        await successor[0].request_name("org.freedesktop.login1")
+    if code is None:
+        await LogindPower(address).power_off()
+    else:
+        with pytest.raises(PowerError) as caught:
+            await LogindPower(address).power_off()
+        assert caught.value.code == code
+    assert service.orders == [False]
+    assert successor[1].orders == []
