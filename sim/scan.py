@@ -1,6 +1,7 @@
 """Searches files for personal data: the name, the ID number, the address and the photo, in every form they could take.
 
-Forms: UTF-8, UTF-16LE, GB18030 and raw bytes, each also as base64 (at all three alignments), as hex (both cases) and as
+Forms: UTF-8, UTF-16 and UTF-32 in both byte orders (what CPython holds a text in is one of them), GB18030, of which GBK
+is a part, and raw bytes, each also as base64 (at all three alignments), as hex (both cases) and as
 the escapes that JSON and Python print; streams of zlib (PDF FlateDecode, PNG IDAT) and gzip found inside files are
 inflated and searched as well. The photo is searched by three pieces of its block, so that a truncated copy counts too.
 """
@@ -11,6 +12,9 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+ENCODINGS = ("utf-8", "gb18030", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+"""UCS-2 is UTF-16 here: no value has a character beyond the basic plane."""
 
 _DEPTH = 3
 _INFLATED_LIMIT = 64 * 1024 * 1024
@@ -45,20 +49,28 @@ def needles(texts: dict[str, str], blobs: dict[str, bytes]) -> list[Needle]:
     """
     wanted: list[Needle] = []
     for what, text in texts.items():
-        spellings = {"utf-8": text.encode(), "utf-16-le": text.encode("utf-16-le"), "gb18030": text.encode("gb18030")}
+        spellings = {encoding: text.encode(encoding) for encoding in ENCODINGS}
         if min(map(len, spellings.values())) < _SHORTEST:
             raise ValueError(what + ": too short to be searched for")
         wanted.append(Needle(what, "JSON escapes", json.dumps(text)[1:-1].encode()))
         for encoding, data in spellings.items():
             wanted.extend(_forms(what, encoding, data))
     for what, blob in blobs.items():
-        starts = {0, max(0, (len(blob) - _PIECE) // 2), max(0, len(blob) - _PIECE)}
-        pieces = [piece for start in sorted(starts) if len(set(piece := blob[start : start + _PIECE])) > 8]
-        if not pieces:
-            raise ValueError(what + ": too plain to be searched for")
-        for piece in pieces:
+        for piece in pieces(what, blob):
             wanted.extend(_forms(what, "raw", piece))
     return list({needle.data: needle for needle in reversed(wanted)}.values())
+
+
+def pieces(what: str, blob: bytes) -> list[bytes]:
+    """Return pieces of the beginning, the middle and the end of a blob, so that a part of it is found too.
+
+    Raises ValueError for a blob too plain to be told from chance.
+    """
+    starts = {0, max(0, (len(blob) - _PIECE) // 2), max(0, len(blob) - _PIECE)}
+    telling = [piece for start in sorted(starts) if len(set(piece := blob[start : start + _PIECE])) > 8]
+    if not telling:
+        raise ValueError(what + ": too plain to be searched for")
+    return telling
 
 
 def _forms(what: str, form: str, data: bytes) -> Iterator[Needle]:
@@ -77,7 +89,7 @@ def scan_bytes(data: bytes, wanted: list[Needle], file: str = "") -> list[Findin
     """Search `data` and every stream inflated from it; `file` names it in the findings."""
     return [
         Finding(place, offset, needle.what, needle.form)
-        for place, content in _contents(data, file, _DEPTH)
+        for place, content in contents(data, file)
         for needle in wanted
         if (offset := content.find(needle.data)) >= 0
     ]
@@ -98,15 +110,16 @@ def scan_files(paths: Iterable[Path], wanted: list[Needle]) -> list[Finding]:
     return findings
 
 
-def _contents(data: bytes, place: str, depth: int) -> Iterator[tuple[str, bytes]]:
+def contents(data: bytes, place: str, depth: int = _DEPTH) -> Iterator[tuple[str, bytes]]:
+    """Give `data` and every stream that can be inflated from it, each with its place."""
     yield place, data
     if depth == 0:
         return
     for offset, inflated in _streams(data):
-        yield from _contents(inflated, f"{place}@{offset}", depth - 1)
+        yield from contents(inflated, f"{place}@{offset}", depth - 1)
     at = data.find(_PNG)
     while at >= 0:
-        yield from _contents(_png_data(data, at), f"{place}@{at}:IDAT", depth - 1)
+        yield from contents(_png_data(data, at), f"{place}@{at}:IDAT", depth - 1)
         at = data.find(_PNG, at + 1)
 
 
