@@ -1,0 +1,252 @@
+"""The parts of the simulation: a death without last words, disks, citizens with values of their own, the judge."""
+
+import asyncio
+import random
+import sqlite3
+from collections import Counter
+
+import pytest
+
+from devices.cardreader.tracks import luhn_valid
+from sim.devices.paper import Paper
+from sim.simulate.availability import Availability
+from sim.simulate.disk import open_disk
+from sim.simulate.faults import Density, Kind, Window
+from sim.simulate.judge import GAVE_UP_SECONDS, RECOVERY_SECONDS, Judge
+from sim.simulate.kinds import KINDS, schedule
+from sim.simulate.loop import PROCESS, MortalLoop, Process
+from sim.simulate.people import People
+from sim.simulate.trace import Trace
+
+
+def started(process: Process, work) -> asyncio.Task:
+    token = PROCESS.set(process)
+    try:
+        return asyncio.create_task(work)
+    finally:
+        PROCESS.reset(token)
+
+
+def run(main):
+    """Run without the end that waits for every task: what is dead never ends."""
+    loop = MortalLoop()
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        loop.close()
+
+
+def test_of_a_dead_process_nothing_runs_not_even_its_last_words():
+    """A kill: what it slept for, what it waited for and what it started runs no more; all others go on."""
+    said = []
+
+    async def speak(name: str, gate: asyncio.Event) -> None:
+        try:
+            child = asyncio.create_task(asyncio.sleep(5))
+            await gate.wait()
+            said.append(f"{name} went on")
+            await child
+        finally:
+            said.append(f"{name} cleaned up")
+
+    async def main() -> list[str]:
+        gate, process = asyncio.Event(), Process()
+        dead = started(process, speak("dead", gate))
+        living = asyncio.create_task(speak("living", gate))
+        await asyncio.sleep(1)
+        loop = asyncio.get_running_loop()
+        assert len(process.tasks) == 2
+        loop.bury(process)
+        gate.set()
+        await living
+        await asyncio.sleep(10)
+        assert not dead.done()
+        assert len(process.tasks) == 2
+        return list(said)
+
+    assert run(main()) == ["living went on", "living cleaned up"]
+
+
+def test_tasks_have_one_order_in_a_set():
+    async def main() -> None:
+        tasks = [asyncio.create_task(asyncio.sleep(0)) for _ in range(6)]
+        assert [hash(task) for task in tasks] == list(range(hash(tasks[0]), hash(tasks[0]) + 6))
+        await asyncio.gather(*tasks)
+
+    run(main())
+
+
+def rows(content: bytes) -> list[tuple]:
+    db = sqlite3.connect(":memory:")
+    db.deserialize(content)
+    found = db.execute("SELECT * FROM it").fetchall()
+    db.close()
+    return found
+
+
+def write(disk: sqlite3.Connection, value: str, synchronous: str) -> None:
+    disk.execute(f"PRAGMA synchronous = {synchronous}")
+    disk.execute("BEGIN IMMEDIATE")
+    disk.execute("INSERT INTO it VALUES (?)", (value,))
+    disk.execute("COMMIT")
+
+
+def test_a_power_cut_takes_back_what_was_not_synced():
+    """Rule 2: a commit with NORMAL may be gone, and what was synced before it is not; one with FULL syncs all."""
+    disk = open_disk(b"")
+    disk.execute("CREATE TABLE it (value TEXT)")
+    write(disk, "a", "FULL")
+    write(disk, "b", "NORMAL")
+    write(disk, "c", "NORMAL")
+    assert (rows(disk.synced()), rows(disk.written())) == ([("a",)], [("a",), ("b",), ("c",)])
+    write(disk, "d", "FULL")
+    assert disk.synced() == disk.written()
+    again = open_disk(disk.synced(), skips_fsync=True)
+    write(again, "e", "FULL")
+    assert rows(again.synced()) == [("a",), ("b",), ("c",), ("d",)]
+    disk.close()
+    again.close()
+
+
+def test_each_citizen_has_values_of_their_own():
+    people = People()
+    came = [people.next() for _ in range(600)]
+    values = [value for person in came for value in person.values]
+    assert len(set(values)) == len(values)
+    assert all(luhn_valid(person.bank_card) for person in came)
+    assert people.population.find(came[7].citizen.name, came[7].citizen.id_number) is came[7].citizen
+    assert people.population.find("nobody", came[7].citizen.id_number) is None
+    assert people.found(b"\0".join((came[3].values[0], came[9].values[3], b"99010119900101123X"))) == {3, 9}
+    assert people.found(came[5].pdf) == {5}
+
+
+def test_a_schedule_has_every_kind_before_one_comes_again():
+    found, again = (list(schedule(Density.HEAVY, 36_000, random.Random(1))) for _ in range(2))  # noqa: S311
+    names = [kind.name for _, kind, _ in found]
+    assert len(set(names[: len(KINDS)])) == len(KINDS) == len({kind.name for kind in KINDS})
+    assert max(Counter(names).values()) - min(Counter(names).values()) <= 1
+    assert [at for at, *_ in found] == sorted(at for at, *_ in found)
+    assert all(kind.seconds[0] <= seconds <= kind.seconds[1] for _, kind, seconds in found)
+    assert found == again
+
+
+def test_availability_adds_up():
+    """T5: every second is one of a cause, or one in which the terminal could serve."""
+    times = Availability()
+    well = {"idcard": "online", "vision": "online", "camera": "online", "platform": "online", "printer": "online"}
+    times.board(dict(well), 10)
+    times.change("printer", "hardwareError", 20)
+    times.change("platform", "offline", 30)
+    times.change("idcard", "userError", 35)
+    times.change("platform", "online", 40)
+    times.change("idcard", "online", 50)
+    times.board(None, 60)
+    times.board(dict(well), 65)
+    times.change("power", "going_down", 70)
+    times.end(80)
+    assert dict(times.seconds) == {"daemon": 15, "": 35, "platform": 5, "idcard": 15, "power": 10}
+    assert sum(times.seconds.values()) == times.until == 80
+    assert times.share == 35 / 80
+    assert ("printer", 20, 60) in times.outages
+    assert times.unwell() == []
+
+
+@pytest.fixture
+def judge(tmp_path):
+    clock = [0.0]
+    judge = Judge(Trace(lambda: clock[0]), People(), tmp_path / "audit.jsonl")
+    judge.clock = clock
+    judge.people = judge._people
+    for _ in range(3):
+        judge.people.next()
+    return judge
+
+
+def test_the_screen_and_the_printer_show_nobody_elses(judge):
+    """Rule 1: in a session nobody's values but the citizen's own, on paper too; an operator is told none (T21)."""
+    mine, other = judge.people.came[1], judge.people.came[2]
+    judge.sees(mine)
+    judge.screen_told(mine.values[0] + b" " + mine.values[1])
+    judge.printed(Paper(8, mine.pdf))
+    assert judge.violations == []
+    judge.screen_told(other.values[1])
+    judge.printed(Paper(8, other.pdf))
+    judge.staff_told(mine.values[2])
+    assert judge.violations == [
+        "the screen is told values of citizen 2 in the session of citizen 1",
+        "the printer prints values of citizen 2 in the session of citizen 1",
+        "the operator is told values of citizen 1",
+    ]
+
+
+def test_numbers_are_whose_they_were_given(judge):
+    mine, other = judge.people.came[1], judge.people.came[2]
+    judge.told(mine, "application.begin", {"outcome": "done", "receipt": "A-1"})
+    judge.told(mine, "progress.mine", {"outcome": "done", "receipts": [{"receipt": "A-1"}]})
+    assert judge.violations == []
+    judge.told(other, "progress.mine", {"outcome": "done", "receipts": [{"receipt": "A-1"}]})
+    assert judge.violations == ["progress.mine tells citizen 2 of a number of citizen 1"]
+
+
+def test_nothing_of_a_citizen_is_written_down(judge, tmp_path):
+    """Rule 1, T20: the journal, the audit log and the log are searched after each session."""
+    platform = sqlite3.connect(":memory:")
+    platform.execute("CREATE TABLE bank_ledger (order_id TEXT, kind TEXT)")
+    journal = sqlite3.connect(":memory:")
+    journal.execute("CREATE TABLE it (value TEXT)")
+    (tmp_path / "audit.jsonl").write_text("{}\n")
+    judge.session_over(journal, platform)
+    assert judge.violations == []
+    journal.execute("INSERT INTO it VALUES (?)", (judge.people.came[1].words,))
+    journal.commit()
+    platform.executemany("INSERT INTO bank_ledger VALUES ('P', ?)", [("charge",), ("charge",)])
+    with (tmp_path / "audit.jsonl").open("a") as audit:
+        audit.write(judge.people.came[2].citizen.id_number)
+    judge.session_over(journal, platform)
+    assert judge.violations == [
+        "the journal holds values of citizen 1",
+        "the audit log holds values of citizen 2",
+        "order 1 was charged 2 times and given back 0 times",
+    ]
+    platform.close()
+    journal.close()
+
+
+def test_who_comes_to_a_terminal_with_nothing_wrong_is_served(judge):
+    """T5: no state in which a terminal is stuck once a fault and the time to recover from it are over."""
+    nothing = Kind("printer.off", "printer", (1, 2), lambda _: None)
+    judge.windows += [Window(nothing, 100, 150), Window(nothing, 5_000, 5_300)]
+    person = judge.people.came[0]
+
+    def comes(since: float) -> None:
+        judge.visit_ended(person, "payment: refused", since=since, now=since + 60, is_demanding=True)
+
+    comes(40)
+    comes(150 + RECOVERY_SECONDS)
+    comes(5_300 + GAVE_UP_SECONDS)
+    assert judge.violations == []
+    comes(151 + RECOVERY_SECONDS)
+    assert judge.violations == ["citizen 0 was not served, and nothing was wrong: payment: refused"]
+
+
+def test_a_task_that_outlives_its_session_is_told(judge):
+    judge.availability.board({"session": "open"}, 0)
+    judge.changed("session", "none")
+    judge.at_rest(["clear-idcard"])
+    judge.clock[0] = 30.0
+    judge.at_rest(["unit-printer", "api-events"])
+    assert judge.violations == []
+    judge.at_rest(["clear-idcard"])
+    assert judge.violations == ["the task clear-idcard is left after a session"]
+
+
+def test_a_trace_names_things_by_ordinal():
+    trace = Trace(lambda: 1.5)
+    assert [trace.name("order", name) for name in ("P-8", "P-3", "P-8")] == ["order 1", "order 2", "order 1"]
+    assert trace.name("receipt", "P-8") == "receipt 1"
+    trace.tell("order 1 is paid")
+    assert trace.lines == ["       1.500  order 1 is paid"]
+    same, other = Trace(lambda: 1.5), Trace(lambda: 1.6)
+    same.tell("order 1 is paid")
+    other.tell("order 1 is paid")
+    assert trace.digest == same.digest != other.digest
