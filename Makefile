@@ -12,8 +12,8 @@ export GOVTERM_CACHE := $(CURDIR)/$(CACHE)
 
 help:
 	@echo "make demo    serve one citizen on the rig, start to end"
-	@echo "make test    lint and all tests (installs Debian packages when root)"
-	@echo "make slow    the long forms of the tests, and a board booted with systemd (root)"
+	@echo "make test    lint and all tests, some on a board booted with systemd (root; installs Debian packages)"
+	@echo "make slow    the long forms of the tests (root)"
 	@echo "make fuzz    the codecs fuzzed, FUZZ_SECONDS (an hour) each; make slow has it too"
 	@echo "make bench   the benchmarks"
 	@echo "make evaluate  the document scan's figures, and the face check's error on the pictures in GOVTERM_FACE_DATA"
@@ -50,8 +50,7 @@ lint: setup
 unit: setup system-packages
 	$(BIN)/pytest -m "not slow" -n 2 --dist loadfile
 
-slow: setup
-	@$(BIN)/python tests/system_packages.py slow
+slow: setup system-packages
 	$(BIN)/pytest -m slow
 
 fuzz: setup

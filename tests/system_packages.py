@@ -5,19 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 
 PACKAGE_OF = {
     "/lib/nut/upsd": "nut-server",
     "/usr/sbin/mosquitto": "mosquitto",
     "cc": "gcc",
     "dbus-daemon": "dbus",
+    "ip": "iproute2",
+    "mmdebstrap": "mmdebstrap",
     "node": "nodejs",
     "npm": "npm",
     "openssl": "openssl",
     "socat": "socat",
     "strace": "strace",
     "systemd-analyze": "systemd",
+    "systemd-nspawn": "systemd-container",
     "udevadm": "udev",
     "umockdev-wrapper": "umockdev",
     "upsc": "nut-client",
@@ -26,14 +28,12 @@ FILES_OF = {
     "gir1.2-umockdev-1.0": "/usr/lib/*/girepository-1.0/UMockdev-1.0.typelib",
     "python3-gi": "/usr/lib/python3/dist-packages/gi/__init__.py",
 }
-SLOW_PACKAGE_OF = {"mmdebstrap": "mmdebstrap", "systemd-nspawn": "systemd-container"}
-"""What `make slow` needs beside: it boots a board."""
 
 
-def main(package_of: Mapping[str, str]) -> int:
+def main() -> int:
     """Return 0 when everything is there."""
     missing = sorted(
-        {package for command, package in package_of.items() if shutil.which(command) is None}
+        {package for command, package in PACKAGE_OF.items() if shutil.which(command) is None}
         | {package for package, pattern in FILES_OF.items() if not glob.glob(pattern)}
     )
     if not missing:
@@ -48,4 +48,4 @@ def main(package_of: Mapping[str, str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main({**PACKAGE_OF, **SLOW_PACKAGE_OF} if sys.argv[1:] == ["slow"] else PACKAGE_OF))
+    sys.exit(main())

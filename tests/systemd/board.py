@@ -1,6 +1,8 @@
 """A booted board: commands inside it by nsenter, and its journal to wait on."""
 
+import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -8,9 +10,10 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sim.trust import make_trust
 from tests.vision.conftest import CACHE as MODELS
@@ -18,6 +21,8 @@ from vision import store
 
 BOOT = Path(__file__).with_name("boot.sh")
 COMMAND_SECONDS = 60
+STATUS = ("/opt/govterm/bin/govterm", "call", "terminal.status")
+UNITS = "etc/systemd/system"
 
 SETTINGS = """
 [api]
@@ -55,6 +60,11 @@ class Parts:
     photo_library: Path
 
 
+def took(since: float) -> float:
+    """Return the seconds since then on the monotonic clock."""
+    return time.monotonic() - since
+
+
 class Board:
     """A machine whose PID 1 is a systemd of its own."""
 
@@ -82,6 +92,10 @@ class Board:
         """Return a property of a unit."""
         return self.run("systemctl", "show", unit, f"--property={key}", "--value").strip()
 
+    def components(self, user: str = "kiosk") -> dict[str, str]:
+        """Return the state of each component, as the daemon tells this user."""
+        return {name: one["state"] for name, one in json.loads(self.run(*STATUS, user=user))["state"].items()}
+
     def signal(self, name: str, pid: str) -> None:
         self.run("sh", "-c", f"kill -{name} {pid}")
 
@@ -100,24 +114,30 @@ class Board:
         """Return the journal's present end, for `hear`."""
         return self.run("journalctl", "--lines=0", "--show-cursor").partition("-- cursor: ")[2].strip()
 
-    def hear(self, text: str, after: str, *, unit: str = "govterm.service", seconds: float = 30.0) -> str:
-        """Wait until the journal has `text` about the unit; return its line."""
-        since = f"--after-cursor={after}" if after else "--lines=all"
-        follow = ("journalctl", "--follow", "--no-pager", "--output=cat", f"--unit={unit}", since)
-        ends = time.monotonic() + seconds
-        heard = b""
+    @contextmanager
+    def following(self, *arguments: str) -> Iterator[int]:
+        """Yield the descriptor of a journal that is followed from now on; what it says outlives the board."""
+        follow = ("journalctl", "--follow", "--no-pager", "--output=cat", *arguments)
         with subprocess.Popen([*self._inside(), *follow], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             try:
-                while (left := ends - time.monotonic()) > 0 and select.select([process.stdout], [], [], left)[0]:
-                    heard += os.read(process.stdout.fileno(), 65536)
-                    for line in heard.decode().split("\n")[:-1]:
-                        if text in line:
-                            return line
+                yield process.stdout.fileno()
             finally:
                 # Its child, which nsenter then reaps: an orphan would keep the board's process ids in use.
-                for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-                    os.kill(int(child), signal.SIGKILL)
+                with suppress(FileNotFoundError):
+                    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+                        os.kill(int(child), signal.SIGKILL)
+
+    def hear(self, text: str, after: str, *, unit: str = "govterm.service", seconds: float = 30.0) -> str:
+        """Wait until the journal has `text` about the unit; return its line."""
+        ends = time.monotonic() + seconds
+        heard = b""
+        with self.following(f"--unit={unit}", f"--after-cursor={after}" if after else "--lines=all") as journal:
+            while (left := ends - time.monotonic()) > 0 and select.select([journal], [], [], left)[0]:
+                heard += os.read(journal, 65536)
+                for line in heard.decode().split("\n")[:-1]:
+                    if text in line:
+                        return line
         raise AssertionError(f"{text!r} was not heard within {seconds:g} s, but: {heard.decode()}")
 
     def write(self, path: str, content: str) -> None:
@@ -125,6 +145,18 @@ class Board:
         target = self.root / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
+
+    @contextmanager
+    def changed(self, unit: str, settings: str) -> Iterator[None]:
+        """Give a unit other settings meanwhile: its times made short, say."""
+        path = f"/run/systemd/system/{unit}.d/50-test.conf"
+        self.write(path, settings)
+        self.run("systemctl", "daemon-reload")
+        try:
+            yield
+        finally:
+            (self.root / path.lstrip("/")).unlink()
+            self.run("systemctl", "daemon-reload")
 
     def give_address(self, address: str) -> None:
         """Give the board an address of its own; its tree has no tool for it."""
@@ -136,8 +168,23 @@ class Board:
         self.run("systemctl", "stop", "govterm-retry.timer", "govterm.service")
         self.run("systemctl", "reset-failed")
         cursor = self.cursor()
-        self.run("systemctl", "start", "govterm.service")
+        done = self.try_run("systemctl", "start", "govterm.service")
+        assert done.returncode == 0, self.journal(f"--after-cursor={cursor}")
         self.hear("vision_ready", cursor)
+
+    def in_place_of_the_daemon(self, probe: str) -> Any:
+        """Run a probe under a copy of the unit with its drop-in; return what it found."""
+        shutil.copy(Path(__file__).with_name(f"{probe}.py"), self.root / f"opt/{probe}.py")
+        unit = (self.root / UNITS / "govterm.service").read_text()
+        unit = re.sub(r"^ExecStartPre=.*\n", "", unit, flags=re.MULTILINE)
+        unit = re.sub(r"^ExecStart=.*$", f"ExecStart=/usr/bin/python3 -I /opt/{probe}.py", unit, flags=re.MULTILINE)
+        unit = unit.replace("Type=notify", "Type=oneshot").replace("Restart=always", "Restart=no")
+        drop_in = (self.root / UNITS / "govterm.service.d/10-egress.conf").read_text()
+        self.write(f"/run/systemd/system/{probe}.service", unit)
+        self.write(f"/run/systemd/system/{probe}.service.d/10-egress.conf", drop_in)
+        self.run("systemctl", "daemon-reload")
+        self.run("systemctl", "start", f"{probe}.service")
+        return json.loads(self.hear("{", "", unit=f"{probe}.service"))
 
     def _inside(self) -> list[str]:
         spaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd")
@@ -175,12 +222,12 @@ def booted(parts: Parts, log: Path) -> Iterator[Board]:
     assert ended == 0, f"something is left: {log.read_text(errors='replace')}"
 
 
-def install(board: Board, parts: Parts, scratch: Path) -> None:
+def install(board: Board, parts: Parts, scratch: Path, settings: str = SETTINGS) -> None:
     """Install as the README tells, up to the last step; no udev nor modules in a container."""
     for source in (parts.wheel, parts.photo_library):
         shutil.copy(source, board.root / "opt")
     board.run("/opt/govterm/bin/pip", "install", "--quiet", "--no-index", "--no-deps", f"/opt/{parts.wheel.name}")
-    board.write("/etc/govterm/govterm.toml", SETTINGS)
+    board.write("/etc/govterm/govterm.toml", settings)
     board.govterm("units", "--output", "/", "--config", "/etc/govterm/govterm.toml")
     board.run("systemd-sysusers")
     board.run("systemd-tmpfiles", "--create")

@@ -1,4 +1,7 @@
-"""Runs in place of the daemon under its unit: tries what the sandbox forbids and prints what came of it, as JSON."""
+"""Runs in place of the daemon under its unit: tries what the sandbox forbids and prints what came of it, as JSON.
+
+With arguments it tries these alone, as a control outside the unit.
+"""
 
 import ctypes
 import errno
@@ -19,6 +22,8 @@ READ_WRITE, READ_EXECUTE = mmap.PROT_READ | mmap.PROT_WRITE, mmap.PROT_READ | mm
 PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 CLONE_NEWUSER, CLONE_NEWNS = 0x10000000, 0x20000
 PTRACE_TRACEME, PERSONALITY_32 = 0, 8
+IO_URING_SETUP, KEYCTL = 425, {"x86_64": 250, "aarch64": 219}[os.uname().machine]
+KEYS = os.environ.get("CREDENTIALS_DIRECTORY", "/run/credentials/govterm.service")
 TIME = ctypes.create_string_buffer(16)
 
 
@@ -54,6 +59,36 @@ def executable_later() -> None:
     call("mprotect", ctypes.c_void_p(address), 4096, READ_EXECUTE)()
 
 
+def execute(place: str) -> Callable[[], None]:
+    """Make an attempt to run a program of its own writing."""
+
+    def attempt() -> None:
+        path = Path(place, "program")
+        try:
+            path.write_text("#!/bin/sh\n")
+            path.chmod(0o700)
+            subprocess.run([path], check=True)
+        finally:
+            path.unlink(missing_ok=True)
+
+    return attempt
+
+
+def map_executable(place: str) -> Callable[[], None]:
+    """Make an attempt to load code of its own writing, as dlopen(3) would."""
+
+    def attempt() -> None:
+        path = Path(place, "library")
+        path.write_bytes(bytes(4096))
+        try:
+            with path.open("rb") as file:
+                call("mmap", None, 4096, READ_EXECUTE, mmap.MAP_PRIVATE, file.fileno(), 0)()
+        finally:
+            path.unlink(missing_ok=True)
+
+    return attempt
+
+
 def own_file(mode: int) -> Callable[[], None]:
     def attempt() -> None:
         path = Path("/var/lib/govterm/probe")
@@ -69,7 +104,7 @@ def own_file(mode: int) -> Callable[[], None]:
 FORBIDDEN = {
     "read the shadow file": read("/etc/shadow"),
     "read a key on the disk": read("/etc/govterm/credentials/terminal.key"),
-    "write a credential": write(f"{os.environ['CREDENTIALS_DIRECTORY']}/terminal.key"),
+    "write a credential": write(f"{KEYS}/terminal.key"),
     "list home directories": listed("/home"),
     "list root's home": listed("/root"),
     "write the models": write("/var/lib/govterm-models/x"),
@@ -86,6 +121,15 @@ FORBIDDEN = {
     "ptrace": call("ptrace", PTRACE_TRACEME, 0, None, None),
     "memory to write and execute": call("mmap", None, 4096, READ_WRITE | mmap.PROT_EXEC, PRIVATE, -1, 0),
     "memory made executable later": executable_later,
+    "memory with a file name": lambda: os.close(os.memfd_create("probe")),
+    "memory shared by name": write("/dev/shm/probe"),
+    "a program in its state": execute("/var/lib/govterm"),
+    "a program in its /tmp": execute("/tmp"),
+    "a library in its state": map_executable("/var/lib/govterm"),
+    "a library in its /tmp": map_executable("/tmp"),
+    "io_uring": call("syscall", IO_URING_SETUP, 1, ctypes.create_string_buffer(256)),
+    "a key of the kernel's": call("syscall", KEYCTL, 0, -1, 1),
+    "another process's memory": call("process_vm_readv", os.getpid(), None, 0, None, 0, 0),
     "another personality": call("personality", PERSONALITY_32),
     "another user": lambda: os.setuid(0),
     "chroot": lambda: os.chroot("/tmp"),
@@ -100,7 +144,7 @@ FORBIDDEN = {
 
 ALLOWED = {
     "read its configuration": read("/etc/govterm/govterm.toml"),
-    "read a credential": read(f"{os.environ['CREDENTIALS_DIRECTORY']}/terminal.key"),
+    "read a credential": read(f"{KEYS}/terminal.key"),
     "read the models": lambda: [path.read_bytes() for path in Path("/var/lib/govterm-models").glob("*.onnx")][1],
     "read the boot id": read("/proc/sys/kernel/random/boot_id"),
     "write its state": own_file(0o600),
@@ -125,7 +169,7 @@ def outcome(attempt: Callable[[], object]) -> str:
 def main() -> None:
     places = ("/", "/etc", "/usr", "/opt", "/var", "/home", "/var/lib/govterm", "/tmp")
     answer = {
-        "forbidden": {name: outcome(attempt) for name, attempt in FORBIDDEN.items()},
+        "forbidden": {name: outcome(FORBIDDEN[name]) for name in sys.argv[1:] or FORBIDDEN},
         "allowed": {name: outcome(attempt) for name, attempt in ALLOWED.items()},
         "umask": oct(os.umask(0)),
         "/tmp": os.listdir("/tmp"),
