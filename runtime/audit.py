@@ -1,60 +1,53 @@
 """The audit log: who did what with the machine, one JSON line each, chained by SM3 (H6, H7). Nothing about citizens.
 
-Each line carries the SM3 of the line before it, so a changed, removed or inserted line shows. Writing and syncing
-run where the journal's SQLite runs, so nothing here needs a thread. Beside the log lies a reserve, `audit.reserve`,
-whose blocks a full disk gets back so that the log goes on (L28).
+Writing and syncing run where the journal's SQLite runs, so nothing here needs a thread. With each line the journal
+notes its SM3, so that lines cut off while the daemon does not run show at its next start. Beside the log lies a
+reserve, `audit.reserve`, whose blocks a full disk gets back so that the log goes on (L28).
 """
 
 import asyncio
 import errno
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import msgspec
 import structlog
 
+from runtime.audit_chain import (
+    REMOVED,
+    SEALED,
+    AuditEntry,
+    AuditError,
+    Seal,
+    closed_files,
+    closed_name,
+    digest,
+    lines_of,
+    lines_until,
+)
+from runtime.audit_files import Standing, closing_seal, end_of, last_line, missing, standing
+from runtime.journal.files import sync_directory
+from runtime.journal.schema import transaction
 from runtime.logs import safe_text
+from runtime.messages.audit import seal_content
 from runtime.seams import JournalExecutor
-from transport.sm import sm3
+
+__all__ = ["Audit", "AuditError"]
 
 log = structlog.get_logger(__name__)
 
-GENESIS = bytes(32).hex()
-"""What the first line carries in place of a predecessor's digest."""
 RESERVE_BYTES = 512 * 1024
 """Blocks kept for the hour of need: two thousand lines."""
 WRITE_SECONDS = 2.0
 """What a line may take to reach the disk; a citizen's session never waits longer for it."""
+LOOK_SECONDS = 10.0
+"""What reading the last files of the log may take."""
 
-
-class AuditError(Exception):
-    """The audit log cannot be written (`audit.write_failed`) or its chain is broken (`audit.chain_broken`).
-
-    `retry` says that there was no room for a line on the disk.
-    """
-
-    def __init__(self, code: str, message: str, *, retry: bool = False) -> None:
-        super().__init__(message)
-        self.code = code
-        self.retry = retry
-        self.advice = (
-            "free space on the disk of the state directory"
-            if retry
-            else "keep the file as evidence and report it (T23)"
-        )
-
-
-class AuditEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line: UTC seconds, what happened, who did it, details, and the SM3 of the line before (hexadecimal)."""
-
-    at: float
-    event: str
-    actor: str
-    details: dict[str, str | int]
-    previous: str
+T = TypeVar("T")
 
 
 class Audit:
@@ -65,13 +58,33 @@ class Audit:
         self._path = path
         self._reserve = path.with_suffix(".reserve")
         self._wall_clock = wall_clock
+        self._turn = asyncio.Lock()
 
-    async def append(self, event: str, *, actor: str, details: Mapping[str, str | int | None] | None = None) -> None:
+    async def missing(self) -> str | None:
+        """Look at the log before its first line of this life; return the code of what is wrong with it, or None.
+
+        `audit.truncated`: the last line that the journal knows of is not there; `audit.chain_broken`: a line of the
+        present file does not follow from the one before. Raises AuditError `audit.read_failed`.
+        """
+        return await self._look(lambda db: missing(self._path, _head(db)))
+
+    async def standing(self) -> Standing:
+        """Return where the log stands; raise AuditError."""
+        return await self._look(lambda _: standing(self._path))
+
+    async def append(
+        self,
+        event: str,
+        *,
+        actor: str,
+        details: Mapping[str, str | int | None] | None = None,
+        digests: Mapping[str, str] | None = None,
+    ) -> None:
         """Append one line and return when it is on the disk; raise AuditError `audit.write_failed`.
 
         Details that are None are left out, texts are shortened and masked as in the log: a certificate's number comes
-        from the platform. A last line that a power cut left unfinished is removed first: nobody was told that it was
-        written.
+        from the platform. `digests` are details too, our own, and written as they are. A last line that a power cut
+        left unfinished is removed first: nobody was told that it was written.
         """
         at = self._wall_clock()
         safe = {
@@ -79,26 +92,8 @@ class Audit:
             for key, value in (details or {}).items()
             if value is not None
         }
-
-        def work(_: sqlite3.Connection) -> None:
-            try:
-                self._write(lambda previous: AuditEntry(at, event, actor, safe, previous))
-            except OSError as error:
-                if error.errno not in _NO_ROOM:
-                    raise
-                self._reserve.unlink(missing_ok=True)
-                self._write(lambda previous: AuditEntry(at, event, actor, safe, previous))
-            else:
-                self._keep_reserve()
-
-        try:
-            async with asyncio.timeout(WRITE_SECONDS):
-                await self._executor.run(work)
-        except TimeoutError:
-            raise AuditError("audit.write_failed", f"not on the disk within {WRITE_SECONDS:g} s") from None
-        except OSError as error:
-            is_full = error.errno in _NO_ROOM
-            raise AuditError("audit.write_failed", f"{self._path.name}: errno {error.errno}", retry=is_full) from None
+        about = safe | dict(digests or {})
+        await self._write(lambda previous: AuditEntry(at, event, actor, about, previous))
 
     async def note(self, event: str, *, actor: str, details: Mapping[str, str | int | None] | None = None) -> None:
         """Append one line about what happened already; when that fails, the log says so and life goes on."""
@@ -107,22 +102,106 @@ class Audit:
         except AuditError as error:
             log.error("audit_line_lost", audit_event=event, code=error.code, reason=str(error))
 
-    def _write(self, entry: Callable[[str], AuditEntry]) -> None:
+    async def seal(
+        self,
+        sign: Callable[[bytes], bytes],
+        terminal: str,
+        at: int,
+        clock: Literal["platform", "own"],
+        *,
+        ends_file: bool = False,
+    ) -> Seal:
+        """Append the line that seals every line before it and return the seal; raise AuditError, TransportError.
+
+        With `ends_file` it is the last line of its file, and the next one begins a new file.
+        """
+        async with self._turn:
+            lines, head = await self._look(lambda _: (standing(self._path).lines, digest(last_line(self._path))))
+            content = seal_content(terminal, at=at, clock=clock, lines=lines, head=head)
+            seal = Seal(terminal, at, clock, lines, head, sign(content).hex())
+            about: dict[str, str | int] = msgspec.to_builtins(seal)
+            del about["head"]  # the line's own `previous`
+            now = self._wall_clock()
+            await self._written(lambda previous: AuditEntry(now, SEALED, "daemon", about, previous))
+            if ends_file:
+                await self._look(lambda _: self._close_file(lines + 1))
+            return seal
+
+    async def remove(self, oldest: int) -> None:
+        """Note that the `oldest` closed files are removed, and remove them; raise AuditError."""
+        files = await self._look(lambda _: closed_files(self._path)[:oldest])
+        last = await self._look(lambda _: list(lines_of(files[-1:]))[-1])
+        about = {"lines": lines_until(files[-1]), "files": len(files)}
+        await self.append(REMOVED, actor="daemon", details=about, digests={"last": digest(last)})
+
+        def work(_: sqlite3.Connection) -> None:
+            for file in files:
+                file.unlink(missing_ok=True)
+
+        await self._look(work)
+
+    async def closed(self) -> list[tuple[int, Seal | None]]:
+        """Return of each closed file, oldest first, its bytes and the seal that ends it; raise AuditError."""
+
+        def work(_: sqlite3.Connection) -> list[tuple[int, Seal | None]]:
+            return [(file.stat().st_size, closing_seal(file)) for file in closed_files(self._path)]
+
+        return await self._look(work)
+
+    async def _write(self, entry: Callable[[str], AuditEntry]) -> None:
+        try:
+            async with asyncio.timeout(WRITE_SECONDS), self._turn:
+                await self._written(entry)
+        except TimeoutError:
+            raise AuditError("audit.write_failed", f"not on the disk within {WRITE_SECONDS:g} s") from None
+
+    async def _written(self, entry: Callable[[str], AuditEntry]) -> None:
+        def work(db: sqlite3.Connection) -> None:
+            try:
+                line = self._append(entry)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                self._reserve.unlink(missing_ok=True)
+                line = self._append(entry)
+            else:
+                self._keep_reserve()
+            _keep_head(db, digest(line))
+
+        try:
+            await self._executor.run(work)
+        except OSError as error:
+            is_full = error.errno in _NO_ROOM
+            raise AuditError("audit.write_failed", f"{self._path.name}: errno {error.errno}", retry=is_full) from None
+
+    async def _look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await self._executor.run(work)
+        except TimeoutError:
+            raise AuditError("audit.read_failed", f"not read within {LOOK_SECONDS:g} s") from None
+        except OSError as error:
+            raise AuditError("audit.read_failed", f"{self._path.name}: errno {error.errno}") from None
+
+    def _append(self, entry: Callable[[str], AuditEntry]) -> bytes:
         """Append what `entry` makes of the digest of the line before; raise OSError, and then leave no part of it."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            last, end = _last_line(os.fstat(descriptor).st_size, lambda at: os.pread(descriptor, _BLOCK, at))
+            last, end = end_of(descriptor)
             os.truncate(descriptor, end)
-            line = msgspec.json.encode(entry(_digest(last))) + b"\n"
+            line = msgspec.json.encode(entry(digest(last or last_line(self._path))))
             try:
-                if os.pwrite(descriptor, line, end) < len(line):
+                if os.pwrite(descriptor, line + b"\n", end) <= len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(descriptor)
+                if end == 0:
+                    sync_directory(self._path.parent)
             except OSError:
                 os.truncate(descriptor, end)
                 raise
         finally:
             os.close(descriptor)
+        return line
 
     def _keep_reserve(self) -> None:
         """Make the reserve where there is none and much room."""
@@ -137,38 +216,28 @@ class Audit:
                 finally:
                     os.close(descriptor)
 
+    def _close_file(self, lines: int) -> None:
+        os.rename(self._path, closed_name(self._path, lines))  # noqa: PTH104 - the write guard sees this call
+        sync_directory(self._path.parent)
+
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-_BLOCK = 64 * 1024
-"""No line is near this long, so the last complete line lies within the last two blocks."""
 
 
-def _last_line(size: int, read: Callable[[int], bytes]) -> tuple[bytes | None, int]:
-    """Return the last complete line (None in an empty file) and the offset just behind it."""
-    start = max(0, size - _BLOCK)
-    tail = read(start)
-    end = tail.rfind(b"\n") + 1
-    line = tail[:end].rstrip(b"\n").rpartition(b"\n")[2]
-    return (line or None), (start + end if end else 0)
+def _head(db: sqlite3.Connection) -> str | None:
+    """Return the SM3 of the last line that the journal knows of."""
+    with suppress(sqlite3.Error):
+        row = db.execute("SELECT head FROM audit_head").fetchone()
+        return None if row is None else str(row[0])
+    return None
 
 
-def _digest(line: bytes | None) -> str:
-    return GENESIS if line is None else sm3(line).hex()
+def _keep_head(db: sqlite3.Connection, head: str) -> None:
+    """Have the journal know the last line: with its next synced commit, so a power cut may take some lines back of it.
 
-
-def verify(lines: Iterable[bytes]) -> int:
-    """Return how many entries the chain of `lines` (without their newlines) holds.
-
-    Raises AuditError `audit.chain_broken` with the number of the first line that does not follow from the one before.
+    A journal that does not take it, on a full disk, knows an older line, and that is in the log as well.
     """
-    previous: bytes | None = None
-    count = 0
-    for count, line in enumerate(lines, start=1):
-        try:
-            entry = msgspec.json.decode(line, type=AuditEntry)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise AuditError("audit.chain_broken", f"line {count} is not an audit entry") from None
-        if entry.previous != _digest(previous):
-            raise AuditError("audit.chain_broken", f"line {count} does not follow from the line before")
-        previous = line
-    return count
+    with suppress(sqlite3.Error):
+        db.execute("PRAGMA synchronous = NORMAL").close()
+        with transaction(db):
+            db.execute("INSERT OR REPLACE INTO audit_head VALUES (1, ?)", (head,))

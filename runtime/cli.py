@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from runtime import enrol, face, lockdown_command, tester
+from runtime import audit_cli, enrol, face, lockdown_command, tester
 from runtime.client import ClientError, RpcError, connect
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ tester.add_to(app)
 face.add_to(app)
 enrol.add_to(app)
 lockdown_command.add_to(app)
+audit_cli.add_to(app)
 
 SocketOption = Annotated[Path, typer.Option(help="Unix socket of the daemon's API.", metavar="PATH")]
 DirectoryOption = Annotated[Path, typer.Option(help="Where the models lie.", metavar="DIR")]
@@ -73,17 +74,24 @@ def check(
     machine: Annotated[
         bool, typer.Option("--machine", help="Also check that this machine has the users and files named in it.")
     ] = False,
+    staff: Annotated[
+        bool, typer.Option("--staff", help="Also check the Unix accounts of the staff, as root (docs/audit.md).")
+    ] = False,
 ) -> None:
     """List every mistake in a configuration file: its key, what was expected, what was found."""
     from runtime.config import ConfigError, check_machine, load
+    from runtime.staff_accounts import check_accounts
+    from vision.log_priority import prefixes
 
     try:
         settings = load(file, rig=rig)
-        if machine and (mistakes := check_machine(settings)):
+        mistakes = check_machine(settings) if machine else []
+        mistakes += check_accounts(settings.api) if staff else []
+        if mistakes:
             raise ConfigError(mistakes)
     except ConfigError as error:
         for mistake in error.mistakes:
-            typer.echo(f"{file}: {mistake}")
+            typer.echo(f"{prefixes(sys.stdout).get('error', '')}{file}: {mistake}")
         raise typer.Exit(_NOT_DONE) from None
     typer.echo(f"{file}: no mistakes")
 
@@ -137,7 +145,7 @@ def units(
         Path | None, typer.Option(help="Configuration whose addresses the daemon may reach; without it, none.")
     ] = None,
 ) -> None:
-    """Write the systemd units, udev, sysusers, tmpfiles and polkit files for this virtual environment."""
+    """Write the systemd units, udev, sysusers, tmpfiles, polkit and pwquality files for this virtual environment."""
     from runtime.config import ConfigError, load
     from runtime.egress import endpoints
     from runtime.units import STEPS, UnitsError, hidden_interpreter, render
@@ -217,7 +225,7 @@ def verify(directory: DirectoryOption = _MODELS, manifest: ManifestOption = None
 
 def main() -> None:
     """Run the command; sub-commands of extras are looked up only when one of ours is not meant."""
-    own = {"run", "check", "status", "call", "units", "models", "--version", "face", "enroll", "lockdown"}
+    own = {"run", "check", "status", "call", "units", "models", "--version", "face", "enroll", "lockdown", "audit"}
     if not (len(sys.argv) > 1 and sys.argv[1] in own | set(tester.COMMANDS)):
         for entry in entry_points(group="govterm.commands"):
             _add(entry)

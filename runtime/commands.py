@@ -4,12 +4,13 @@ import asyncio
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Protocol, cast
 
 import structlog
 
 from runtime.journal import Journal, Outcome
 from runtime.messages import (
+    CATALOGUE,
     CatalogueAnnouncement,
     KeyRevocation,
     KeyRotation,
@@ -17,10 +18,12 @@ from runtime.messages import (
     MessageError,
     from_payload,
 )
+from runtime.messages.audit import RemoteWindow, StaffGrant, StaffRevocation
 from runtime.messages.payment import PaymentResult
 from runtime.messages.sharing import SharingChanged
 from runtime.services.payment_book import note_end
 from runtime.services.steps import Origin, event
+from runtime.staff import StaffError
 from transport.commands import LineOrder
 from transport.payload import Payload
 
@@ -33,8 +36,19 @@ database is new."""
 LOOK_SECONDS = 60.0
 """A maintenance that is over is announced no longer than this."""
 
-Announcement = CatalogueAnnouncement | MaintenanceWindow
-_Command = KeyRotation | KeyRevocation | SharingChanged | PaymentResult | Announcement
+StaffWord = StaffGrant | RemoteWindow
+Announcement = CatalogueAnnouncement | MaintenanceWindow | StaffWord
+_Command = KeyRotation | KeyRevocation | SharingChanged | PaymentResult | StaffRevocation | Announcement
+
+
+class StaffOffice(Protocol):
+    """Who takes the platform's words about its staff (`runtime.staff.Staff`)."""
+
+    def verify(self, word: StaffWord) -> None:
+        """Raise StaffError unless the platform signed this for this terminal."""
+
+    async def taken(self, word: StaffWord | StaffRevocation) -> None:
+        """Note what the platform said."""
 
 
 class _TakenBefore(Exception):
@@ -57,6 +71,7 @@ class Commands:
         on_announced: Callable[[Sequence[Announcement]], None],
         on_sharing: Callable[[], None],
         on_payment: Callable[[str], None],
+        staff: StaffOffice,
     ) -> None:
         """Tell `on_announced` of everything that is announced, at the start and at each change.
 
@@ -71,6 +86,7 @@ class Commands:
         self._on_announced = on_announced
         self._on_sharing = on_sharing
         self._on_payment = on_payment
+        self._staff = staff
         self._marks: dict[str, int] = {}
         self._told: list[Announcement] = []
 
@@ -99,7 +115,7 @@ class Commands:
 
         One that the journal has, though its line broke before that was known, is not taken again; what it orders is.
         """
-        content, code = (None, EXPIRED) if expired else _decoded(command)
+        content, code = (None, EXPIRED) if expired else self._decoded(command)
 
         now = self._platform_time()
 
@@ -109,13 +125,12 @@ class Commands:
                 raise _TakenBefore(mark[0])
             db.execute("INSERT OR REPLACE INTO commands VALUES (?, ?)", (stream, sequence))
             if isinstance(content, _ANNOUNCEMENTS):
-                name = content.id if isinstance(content, MaintenanceWindow) else ""
+                name = "" if isinstance(content, CatalogueAnnouncement) else content.id
                 row = (command.schema, name, command.version, command.body, sequence)
                 db.execute("INSERT OR REPLACE INTO announcements VALUES (?, ?, ?, ?, ?)", row)
             _note(db, content)
-            for window in _windows(db):
-                if _is_over(window, now):
-                    db.execute("DELETE FROM announcements WHERE schema = ? AND id = ?", (_WINDOW, window.id))
+            for schema, name in _over(db, now):
+                db.execute("DELETE FROM announcements WHERE schema = ? AND id = ?", (schema, name))
 
         outcome: Outcome = "done" if code is None else "refused"
         step = f"command.{command.schema}" if content is not None else "command"
@@ -133,12 +148,24 @@ class Commands:
         return _ORDERS.get(type(content))
 
     async def _hand_on(self, content: _Command | None) -> None:
-        if isinstance(content, _ANNOUNCEMENTS):
+        if isinstance(content, (StaffGrant, RemoteWindow, StaffRevocation)):
+            await self._staff.taken(content)
+        if isinstance(content, (*_ANNOUNCEMENTS, StaffRevocation)):
             await self._tell()
         if isinstance(content, SharingChanged):
             self._on_sharing()
         if isinstance(content, PaymentResult):
             self._on_payment(content.order)
+
+    def _decoded(self, command: Payload) -> tuple[_Command | None, str | None]:
+        """Return what a command says, or the code of why it cannot be understood or does not count."""
+        try:
+            content = cast("_Command", from_payload(command, *_KINDS))
+            if isinstance(content, (StaffGrant, RemoteWindow)):
+                self._staff.verify(content)
+        except (MessageError, StaffError) as error:
+            return None, error.code
+        return content, None
 
     def _mark(self, stream: str, sequence: int) -> None:
         marks = {name: mark for name, mark in self._marks.items() if name != stream} | {stream: sequence}
@@ -158,33 +185,31 @@ class Commands:
         return await self._journal.read(work)
 
 
-def _decoded(command: Payload) -> tuple[_Command | None, str | None]:
-    """Return what a command says, or the code of why it cannot be understood."""
-    try:
-        return cast("_Command", from_payload(command, *_KINDS)), None
-    except MessageError as error:
-        return None, error.code
-
-
 def _note(db: sqlite3.Connection, content: _Command | None) -> None:
     if isinstance(content, PaymentResult):
         note_end(content.order)(db)
+    if isinstance(content, StaffRevocation):
+        db.execute("DELETE FROM announcements WHERE schema IN (?, ?) AND id = ?", (*_STAFF_SCHEMAS, content.id))
 
 
 _ORDERS: dict[type, LineOrder] = {KeyRotation: "rotate_keys", KeyRevocation: "revoke_keys"}
-_ANNOUNCEMENTS = (CatalogueAnnouncement, MaintenanceWindow)
-_KINDS = (KeyRotation, KeyRevocation, SharingChanged, PaymentResult, *_ANNOUNCEMENTS)
-_WINDOW = "maintenance.window"
+_ANNOUNCEMENTS = (CatalogueAnnouncement, MaintenanceWindow, StaffGrant, RemoteWindow)
+_KINDS = (KeyRotation, KeyRevocation, SharingChanged, PaymentResult, StaffRevocation, *_ANNOUNCEMENTS)
+_STAFF_SCHEMAS = tuple(CATALOGUE[kind].schema for kind in (StaffGrant, RemoteWindow))
 
 
 def _is_over(one: Announcement, now: float | None) -> bool:
-    return isinstance(one, MaintenanceWindow) and now is not None and one.ends_unix < now
+    return not isinstance(one, CatalogueAnnouncement) and now is not None and one.ends_unix < now
 
 
-def _windows(db: sqlite3.Connection) -> list[MaintenanceWindow]:
-    rows = db.execute("SELECT version, body FROM announcements WHERE schema = ?", (_WINDOW,)).fetchall()
-    read = [_read(Payload(_WINDOW, version, personal=False, body=body)) for version, body in rows]
-    return [window for window in read if isinstance(window, MaintenanceWindow)]
+def _over(db: sqlite3.Connection, now: float | None) -> list[tuple[str, str]]:
+    """Return schema and id of what was announced and is over."""
+    rows = db.execute("SELECT schema, id, version, body FROM announcements").fetchall()
+    read = [
+        (schema, name, _read(Payload(schema, version, personal=False, body=body)))
+        for schema, name, version, body in rows
+    ]
+    return [(schema, name) for schema, name, one in read if one is not None and _is_over(one, now)]
 
 
 def _read(payload: Payload) -> Announcement | None:

@@ -5,7 +5,7 @@ import pwd
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -41,6 +41,13 @@ class Api(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Annotated[str, Meta(min_length=1)], ...],
         Meta(description="Users (names or numeric ids) who try the line: role `tester`; they may be operators too."),
     ] = ()
+    staff: Annotated[
+        Literal["granted", "listed"],
+        Meta(
+            description="`granted`: a listed user has a role only while a grant of the platform says so; "
+            "`listed`: whoever is listed has it."
+        ),
+    ] = "granted"
     socket: Annotated[str, Meta(min_length=1, description="Unix socket of the JSON-RPC API.")] = (
         "/run/govterm/govterm.sock"
     )

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from functools import partial
 
 import structlog
@@ -16,7 +15,9 @@ from runtime.api.preview import Previews
 from runtime.api.roles import Roles
 from runtime.api.server import ApiServer
 from runtime.api.table import Terminal
-from runtime.audit import Audit, AuditError
+from runtime.approvals import Approvals
+from runtime.audit import Audit
+from runtime.audit_seal import Seals
 from runtime.business import build, card_counter
 from runtime.cameras import COMPONENTS
 from runtime.clearance import Clearance, places
@@ -26,8 +27,9 @@ from runtime.config import Settings
 from runtime.enrolment import Enrolment
 from runtime.health import Health
 from runtime.journal import Journal, JournalError
-from runtime.lockdown import Cause, Lockdown, locking
+from runtime.lockdown import Lockdown
 from runtime.messages import CatalogueAnnouncement, MaintenanceWindow, Stream
+from runtime.messages.audit import RemoteWindow, StaffGrant
 from runtime.notify import Notifier
 from runtime.peripherals import Peripherals
 from runtime.power import PowerKeeper
@@ -42,18 +44,18 @@ from runtime.services.identity import IdentityService
 from runtime.services.office import Office, Settlement
 from runtime.services.payment import Payments
 from runtime.services.payment_slip import Slips
-from runtime.services.printing import Press, settle_prints
+from runtime.services.printing import Press
 from runtime.services.progress import ProgressService
 from runtime.services.steps import Origin, event
 from runtime.session import SessionState
 from runtime.sessions import Sessions
+from runtime.staff import Staff
 from runtime.state import Component, StateBoard
-from runtime.storage import DAMAGED, STOP_SECONDS, find_lost_intents, keep_backup, tell_rebuilds
+from runtime.storage import find_lost_intents, keep_backup
 from runtime.supervisor import Supervisor
 from runtime.tamper import Tamper
 from runtime.tickets import Tickets
 from runtime.trial import Trials
-from transport import sm, sm2
 from transport.channel import Channel, LineState
 from transport.gate import Urgency
 
@@ -75,66 +77,7 @@ _MEDDLED = {"envelope.forged", "envelope.replayed", "envelope.reordered", "key.b
 """Messages that only somebody at the broker who is not the platform sends (T23)."""
 
 
-async def run_daemon(
-    settings: Settings,
-    seams: Seams,
-    *,
-    enrolment: Enrolment,
-    listeners: Listeners,
-    notifier: Notifier,
-    stop: asyncio.Event,
-) -> None:
-    """Serve until `stop` is set, then stop in order: session, API, outbox, units, journal.
-
-    READY is told when the API serves; devices may still be starting. Raises what forbids a start: TransportError
-    (`crypto.self_test`; `enrolment.refusal`, then also an alarm in the journal), JournalError, AuditError, RoleError.
-    """
-    sm.self_test()
-    sm2.self_test()
-    roles = Roles(settings.api.ui_users, settings.api.operator_users, settings.api.tester_users)
-    origin = Origin(enrolment.boot_id, settings.rig, seams.wall_clock)
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(seams.journal.close)
-        journal = Journal(seams.journal, seams.wall_clock)
-        await journal.open(notifier.starting)
-        audit = Audit(seams.journal, settings.audit_file, seams.wall_clock)
-        await _note_start(settings, enrolment, journal, audit, origin)
-        lock = locking(settings.security, Cause("journal_damage", DAMAGED, "journal"), seams.wall_clock())
-        await tell_rebuilds(journal, audit, Alarms(journal, origin, lambda: None, lambda *_: None), origin, lock)
-        journal.watch_damage(stop.set)
-        if enrolment.refusal is not None:
-            alarms = Alarms(journal, origin, lambda: None, lambda *_: None)
-            await alarms.sound_at_once(enrolment.refusal.code, "enrolment")
-            await audit.note("start_refused", actor="daemon", details={"code": enrolment.refusal.code})
-            raise enrolment.refusal
-        daemon = _Daemon(settings, seams, enrolment=enrolment, journal=journal, audit=audit, origin=origin)
-        await daemon.run(listeners, roles, notifier, stop)
-        await audit.note("daemon_stopped", actor="daemon")
-        await journal.back_up(seconds=STOP_SECONDS)
-        await journal.checkpoint()
-        if journal.damage is not None:
-            raise journal.damage
-
-
-async def _note_start(settings: Settings, enrolment: Enrolment, journal: Journal, audit: Audit, origin: Origin) -> None:
-    """Settle what the last life left open and note that this one begins; a full disk forbids no start (L28)."""
-    try:
-        if settled := await settle_prints(journal, origin):
-            log.warning("prints_settled_as_unknown", count=settled)
-    except JournalError as error:
-        if error.code != "journal.disk_full":
-            raise
-        log.error("prints_not_settled", code=error.code, advice="they are at the next start")
-    about: dict[str, str | int] = {"version": enrolment.software_version, "boot_id": enrolment.boot_id}
-    try:
-        await audit.append("daemon_started", actor="daemon", details=about | {"rig": int(settings.rig)})
-    except AuditError as error:
-        if not error.retry:
-            raise
-        log.error("audit_line_lost", audit_event="daemon_started", code=error.code, reason=str(error))
-
-
-class _Daemon:
+class Daemon:
     """The running daemon: every part, in one TaskGroup."""
 
     def __init__(
@@ -146,6 +89,7 @@ class _Daemon:
         journal: Journal,
         audit: Audit,
         origin: Origin,
+        roles: Roles,
     ) -> None:
         self._settings = settings
         self._seams = seams
@@ -153,6 +97,7 @@ class _Daemon:
         self._journal = journal
         self._audit = audit
         self._origin = origin
+        self._roles = roles
         self._state = StateBoard()
         self._settled = 0
         ticketed = {*settings.devices, "vision", *(COMPONENTS[camera] for camera in settings.vision.cameras)}
@@ -166,6 +111,26 @@ class _Daemon:
             journal, origin, self._platform_time, lambda alarms, late: show.figures("alarms", open=alarms, late=late)
         )
         sound = self._alarms.sound
+        self._seals = Seals(
+            audit,
+            journal,
+            sign=enrolment.keys.identity.sign,
+            terminal=settings.platform.terminal_id,
+            origin=origin,
+            platform_time=self._platform_time,
+            sound=sound,
+        )
+        self._staff = Staff(
+            roles,
+            is_granted=settings.api.staff == "granted",
+            terminal=settings.platform.terminal_id,
+            platform_key=enrolment.keys.platform,
+            now=self._staff_time,
+            platform_time=self._platform_time,
+            audit=audit,
+            board=self._state,
+            sound=sound,
+        )
         self._lockdown = Lockdown(
             settings.security, journal, audit, origin=origin, board=self._state, alarms=self._alarms
         )
@@ -187,6 +152,7 @@ class _Daemon:
             on_announced=self._on_announced,
             on_sharing=self._on_sharing,
             on_payment=self._on_payment,
+            staff=self._staff,
         )
         self._channel = Channel(
             settings.platform,
@@ -223,9 +189,14 @@ class _Daemon:
             settings.power, devices.values(), ups, audit=audit, origin=origin, board=self._state, means=means
         )
 
-    async def run(self, listeners: Listeners, roles: Roles, notifier: Notifier, stop: asyncio.Event) -> None:
+    def sound(self, code: str, subject: str) -> None:
+        """Raise an alarm about what was found before the daemon serves."""
+        self._alarms.sound(code, subject)
+
+    async def run(self, listeners: Listeners, notifier: Notifier, stop: asyncio.Event) -> None:
         """Serve until `stop`, then stop in order."""
-        settings = self._settings
+        settings, roles = self._settings, self._roles
+        await self._seals.open()
         await self._lockdown.open()
         await self._business.open()
         await self._commands.open()
@@ -245,6 +216,9 @@ class _Daemon:
             self._power.guard(sessions, stop.set)
             previews = Previews(self._seams.cameras, settings.vision.cameras, roles, self._audit)
             server = ApiServer(self._terminal(sessions, previews), roles, settings.api.line_limit_bytes)
+            self._staff.guard(server.end)
+            self._supervisor.start(group, "staff", self._staff.run)
+            self._supervisor.start(group, "audit", self._seals.run)
             self._supervisor.start(group, "tickets", self._tickets.run)
             self._supervisor.start(group, "alarms", self._alarms.run)
             self._supervisor.start(group, "locks", self._lockdown.run)
@@ -355,6 +329,8 @@ class _Daemon:
             trials=Trials(self._journal, self._channel),
             alarms=self._alarms,
             lockdown=self._lockdown,
+            staff=self._staff,
+            approvals=Approvals(self._audit),
             terminal_id=settings.platform.terminal_id,
             wall_clock=self._seams.wall_clock,
         )
@@ -407,6 +383,7 @@ class _Daemon:
         for announcement in announced:
             if isinstance(announcement, CatalogueAnnouncement):
                 self._business.matters.announced(announcement)
+        self._staff.announced([one for one in announced if isinstance(one, (StaffGrant, RemoteWindow))])
         windows = [one for one in announced if isinstance(one, MaintenanceWindow)]
         self._tamper.announced(windows)
         if windows:
@@ -423,6 +400,11 @@ class _Daemon:
         """Return seconds since 1970 on the platform's clock, on the terminal's own while that is not known."""
         known = self._platform_time()
         return self._seams.wall_clock() if known is None else known
+
+    def _staff_time(self) -> float:
+        """Return the best known time; while the platform's is not known, never one before the last seal that had it."""
+        known = self._platform_time()
+        return max(self._seals.known_time, self._seams.wall_clock()) if known is None else known
 
     def _on_sharing(self) -> None:
         self._business.grants.changed()

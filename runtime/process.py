@@ -22,10 +22,10 @@ from runtime import guard, logs, sockets
 from runtime.api.listen import Listeners, UnixClients, UnixPreviews
 from runtime.board import assemble, boot_id
 from runtime.config import ConfigError, Settings, check_machine, load
-from runtime.daemon import run_daemon
 from runtime.egress import Egress, endpoints
 from runtime.enrolment import load_enrolment
 from runtime.journal.files import Files
+from runtime.life import run_daemon
 from runtime.notify import Notifier
 from runtime.supervisor import error_code, error_types
 from vision.memory_lock import lock_memory
@@ -99,7 +99,8 @@ def writable(settings: Settings) -> list[Path]:
     """
     audit = settings.audit_file
     ports = [Path(section.port) for section in settings.devices.values() if section.port.startswith("/")]
-    return [*Files(settings.journal_file).writable, audit, audit.with_suffix(".reserve"), *ports]
+    closed = audit.with_name(f"{audit.stem}-*")
+    return [*Files(settings.journal_file).writable, audit, audit.with_suffix(".reserve"), closed, *ports]
 
 
 def _listen(settings: Settings, stack: ExitStack) -> dict[str, socket.socket]:

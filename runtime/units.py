@@ -17,6 +17,7 @@ FILES = {
     "modules-load.conf": "etc/modules-load.d/govterm.conf",
     "99-govterm.rules": "etc/udev/rules.d/99-govterm.rules",
     "50-govterm.rules": "etc/polkit-1/rules.d/50-govterm.rules",
+    "pwquality.conf": "etc/security/pwquality.conf.d/50-govterm.conf",
 }
 """Each file of `systemd/` and its place under the root directory."""
 

@@ -65,8 +65,13 @@ class Rig:
 
 
 @asynccontextmanager
-async def open_rig(files: RigFiles, settings: RigSettings, assets: Assets) -> AsyncIterator[Rig]:
-    """Start everything of the rig and stop it at the end; raise RigError when something does not start."""
+async def open_rig(
+    files: RigFiles, settings: RigSettings, assets: Assets, *, devices_only: bool = False
+) -> AsyncIterator[Rig]:
+    """Start everything of the rig and stop it at the end; raise RigError when something does not start.
+
+    With `devices_only` broker and platform are somebody else's.
+    """
     people = Population(settings.seed)
     photos = {name: chip_photo(assets, name) for name in assets.portraits}
     camera = CameraServer(load_people(assets), seed=settings.seed)
@@ -88,7 +93,7 @@ async def open_rig(files: RigFiles, settings: RigSettings, assets: Assets) -> As
         stack.callback(failed.cancel)
         broker = _Part("broker", lambda: _broker(files.trust_directory, settings.broker_port), failed)
         platform = _Part("platform", lambda: platform_process(files, settings, assets.font), failed)
-        for part in (broker, platform):
+        for part in () if devices_only else (broker, platform):
             stack.push_async_callback(part.stop)
             await part.start()
         await stack.enter_async_context(camera.serve(files.camera))
@@ -107,9 +112,12 @@ async def open_rig(files: RigFiles, settings: RigSettings, assets: Assets) -> As
             "idcard": {**devices["idcard"], "place_card": cards.place_card, "place_permit": cards.place_permit},
             "camera": camera.verbs,
             "document": document.verbs,
-            "broker": {"start": broker.start, "stop": broker.stop},
-            "platform": {**_forwarded(files.platform_control), "start": platform.start, "stop": platform.stop},
         }
+        if not devices_only:
+            devices |= {
+                "broker": {"start": broker.start, "stop": broker.stop},
+                "platform": {**_forwarded(files.platform_control), "start": platform.start, "stop": platform.stop},
+            }
         await stack.enter_async_context(serve_control(files.control, devices))
         log.info("rig_ready", directory=str(files.directory))
         yield Rig(files, settings, people, photos, devices, failed)

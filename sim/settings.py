@@ -189,6 +189,7 @@ def _daemon_toml(files: RigFiles) -> str:
             "socket": str(files.api),
             "preview_socket": str(files.previews),
             "ui_users": [str(os.getuid())],
+            "staff": "listed",
         },
         **{kind: {"port": str(files.port(kind)), "baud": baud} for kind, baud in BAUD.items()},
         "vision": {

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from devices.config import CardReader, IdCard, PinPad, Printer
 from runtime.api.listen import Listeners
 from runtime.config import Api, Session, Settings
-from runtime.daemon import run_daemon
 from runtime.enrolment import Enrolment
+from runtime.life import run_daemon
 from runtime.notify import Notifier
 from runtime.seams import Seams, Usage
 from sim.caller import Caller, Entrance, MemoryClient
@@ -110,7 +110,7 @@ class World:
     ) -> None:
         self.outside = outside
         self.settings = Settings(
-            api=Api(ui_users=(str(UI_UID),), operator_users=(str(OPERATOR_UID),), line_limit_bytes=65_536),
+            api=Api(ui_users=(str(UI_UID),), operator_users=(str(OPERATOR_UID),), staff="listed"),
             idcard=IdCard(port="/dev/idcard", card_wait_seconds=20.0),
             printer=Printer(port="/dev/printer"),
             cardreader=CardReader(port="/dev/cardreader") if bank else None,

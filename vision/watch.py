@@ -56,9 +56,13 @@ class WatchedCamera:
         return self._feed
 
     def close(self) -> None:
-        """Turn the camera off and overwrite its newest frame; blocks up to 2 s. VisionError `camera.stuck`."""
+        """Turn the camera off and overwrite its newest frame; blocks up to 2 s. VisionError `camera.stuck`.
+
+        One that was in use need not be looked at soon; a look that is broken off begins again.
+        """
+        if self.feed and not self._looking:
+            self._due = time.monotonic() + self._pause
         self._looking = False
-        self._due = time.monotonic() + self._pause
         if self._feed:
             self._feed.close()
 

@@ -40,12 +40,10 @@ class Connection:
     def __init__(
         self,
         client: Client,
-        roles: frozenset[Role],
         terminal: Terminal,
         line_limit_bytes: int,
         on_refused: Callable[[int, str], Coroutine[Any, Any, None]],
     ) -> None:
-        self.roles = roles
         self.uid = client.uid
         self.ended = asyncio.Event()
         self._client = client
@@ -59,6 +57,16 @@ class Connection:
         self._forwarding: asyncio.Task[None] | None = None
         self._reading: asyncio.Timeout | None = None
         self._gone = False
+
+    @property
+    def roles(self) -> frozenset[Role]:
+        """The roles that the user has now."""
+        return self._terminal.staff.roles(self.uid)
+
+    @property
+    def actor(self) -> str:
+        """The user as the audit log names him."""
+        return self._terminal.staff.actor(self.uid)
 
     async def serve(self) -> None:
         """Serve until the client leaves or is cut off; then end its session and wait for its requests to end."""
@@ -76,6 +84,12 @@ class Connection:
             self._terminal.presence.left(self)
             await self._client.close()
             self.ended.set()
+
+    def end(self) -> None:
+        """End what the client is doing and read no more of it: its user has lost a role."""
+        for task in self._requests:
+            task.cancel()
+        self.cut()
 
     def cut(self) -> None:
         """Read no more of this client; what it is still owed is sent if it takes it."""
@@ -134,7 +148,22 @@ class Connection:
         """Return the parameters of a call and what does it, both for this caller; both raise RpcError."""
         row = self._allowed(method)
         decoded = _params(row, params)
+        if row.is_sensitive and self._terminal.staff.is_granted:
+            self._expect_approval(row, decoded)
         return decoded, partial(self._work, row, decoded)
+
+    def _expect_approval(self, method: Method, params: msgspec.Struct) -> None:
+        """Go on when another person has approved of this; else ask for that, and refuse until then (H10)."""
+        act = self._terminal.approvals.ask(self.uid, self.actor, method.name, msgspec.json.encode(params))
+        if act is not None:
+            self._group.create_task(self._terminal.approvals.note(act), name="api-act")
+            raise RpcError(
+                rpc.APPLICATION_ERROR,
+                "caller.second_person",
+                f"{method.name} needs a second person: act {act.act}",
+                advice="have another operator call staff.approve with this act, then call again",
+                retry=True,
+            )
 
     def _allowed(self, name: str) -> Method:
         method = BY_NAME.get(name)
@@ -142,15 +171,13 @@ class Connection:
             raise RpcError(
                 rpc.METHOD_NOT_FOUND, "request.unknown_method", "there is no such method", advice="call rpc.discover"
             )
-        if method.role is not None and method.role not in self.roles:
-            self._group.create_task(self._on_refused(self.uid, method.name), name="api-refused")
-            raise RpcError(
-                rpc.APPLICATION_ERROR,
-                "caller.not_allowed",
-                f"{method.name} is for the role {method.role}",
-                advice="call as a user of that role; operators and testers never reach a session (T21)",
-            )
-        return method
+        roles = self.roles
+        if method.role in roles or (method.role is None and roles):
+            return method
+        self._group.create_task(self._on_refused(self.uid, method.name), name="api-refused")
+        code = self._terminal.staff.why_not(self.uid, method.role)
+        message = f"{method.name} is for the role {method.role or 'of anybody whose grant is in force'}"
+        raise RpcError(rpc.APPLICATION_ERROR, code, message, advice=_ADVICE[code])
 
     async def _work(self, method: Method, params: msgspec.Struct) -> msgspec.Struct:
         try:
@@ -210,6 +237,13 @@ class Connection:
                     await self._outgoing.put(None)
                     await asyncio.wait([sender])
         sender.cancel()
+
+
+_ADVICE = {
+    "caller.not_allowed": "call as a user of that role; operators and testers never reach a session (T21)",
+    "caller.not_granted": "have the platform grant this account the role; a grant that it had may be over (H6)",
+    "caller.no_window": "have the platform open a window of remote maintenance for this account (H10)",
+}
 
 
 def _params(method: Method, params: bytes) -> msgspec.Struct:

@@ -28,7 +28,7 @@ async def _list(terminal: Terminal, _caller: Caller, _params: Nothing) -> LockLi
 
 
 async def _clear(terminal: Terminal, caller: Caller, params: OfLock) -> LockList:
-    await terminal.lockdown.clear(params.lock, actor=f"uid {caller.uid}")
+    await terminal.lockdown.clear(params.lock, actor=caller.actor)
     return LockList(terminal.lockdown.list())
 
 
@@ -50,5 +50,6 @@ METHODS = (
         "Open a lock once its cause is over, and return those that are left; without any, sessions are opened again. "
         "It is audited.",
         ("lockdown.unknown", "lockdown.cause_persists", "journal.write_failed", "journal.disk_full"),
+        is_sensitive=True,
     ),
 )

@@ -31,7 +31,7 @@ async def _power_off(terminal: Terminal, caller: Caller, _params: Nothing) -> No
         raise SessionError(
             "session.busy", "a citizen is being served", advice="wait until the session has ended", retry=True
         )
-    actor = f"uid {caller.uid}"
+    actor = caller.actor
     await terminal.audit.append("power_off_ordered", actor=actor)
     try:
         async with asyncio.timeout(POWER_SECONDS):
@@ -43,12 +43,12 @@ async def _power_off(terminal: Terminal, caller: Caller, _params: Nothing) -> No
 
 
 async def _retry(terminal: Terminal, caller: Caller, params: OfDevice) -> Nothing:
-    await terminal.peripherals.retry(params.device, actor=f"uid {caller.uid}")
+    await terminal.peripherals.retry(params.device, actor=caller.actor)
     return Nothing()
 
 
 async def _accept(terminal: Terminal, caller: Caller, params: OfDevice) -> Nothing:
-    await terminal.peripherals.accept(params.device, actor=f"uid {caller.uid}")
+    await terminal.peripherals.accept(params.device, actor=caller.actor)
     return Nothing()
 
 
@@ -59,7 +59,7 @@ async def _tickets(terminal: Terminal, _caller: Caller, _params: Nothing) -> Tic
 async def _answer(terminal: Terminal, caller: Caller, params: TicketStep) -> Ticket:
     ticket = await terminal.tickets.answer(params.ticket, params.step)
     details = {"ticket": params.ticket, "step": params.step, "device": ticket.device}
-    await terminal.audit.note("ticket_answered", actor=f"uid {caller.uid}", details=details)
+    await terminal.audit.note("ticket_answered", actor=caller.actor, details=details)
     return ticket
 
 
@@ -117,6 +117,7 @@ METHODS = (
         _accept,
         "Accept the device that was refused as `KIND.swapped`: from now on its identity is the expected one. Audited.",
         ("unit.unknown", "device.not_swapped"),
+        is_sensitive=True,
     ),
     Method(
         "tickets.list",

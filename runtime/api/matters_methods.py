@@ -37,7 +37,7 @@ async def _show(terminal: Terminal, _caller: Caller, params: MatterWanted) -> Ma
 
 
 async def _roll_back(terminal: Terminal, caller: Caller, _params: Nothing) -> CatalogueInForce:
-    catalogue = await terminal.matters.roll_back(f"uid {caller.uid}")
+    catalogue = await terminal.matters.roll_back(caller.actor)
     return CatalogueInForce(catalogue.version)
 
 
@@ -70,7 +70,7 @@ async def _file(terminal: Terminal, caller: Caller, params: OfSession) -> Applic
 
 
 async def _by_receipt(terminal: Terminal, caller: Caller, params: ReceiptWanted) -> ProgressResult:
-    return await terminal.progress.by_receipt(params.receipt, f"uid {caller.uid}")
+    return await terminal.progress.by_receipt(params.receipt, caller.actor)
 
 
 async def _mine(terminal: Terminal, caller: Caller, params: OfSession) -> ProgressResult:

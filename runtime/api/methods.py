@@ -9,6 +9,7 @@ from runtime.api import (
     payment_methods,
     session_methods,
     sharing_methods,
+    staff_methods,
     terminal_methods,
 )
 from runtime.api.shapes import Described, Nothing
@@ -29,6 +30,7 @@ METHODS: tuple[Method, ...] = (
     *sharing_methods.METHODS,
     *maintenance_methods.METHODS,
     *lockdown_methods.METHODS,
+    *staff_methods.METHODS,
 )
 """Every method there is."""
 

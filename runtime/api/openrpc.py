@@ -7,6 +7,7 @@ import msgspec
 
 from runtime.api import rpc
 from runtime.api.examples import example_params, example_result
+from runtime.api.roles import Role
 from runtime.api.shapes import Described
 from runtime.api.table import Method, Notice
 
@@ -14,6 +15,8 @@ _REFERENCE = "#/components/schemas/{name}"
 
 ALWAYS = ("request.bad_params", "request.too_many", "caller.not_allowed", "internal")
 """Codes that any request may have for an answer."""
+OF_STAFF = ("caller.not_granted", "caller.no_window")
+"""Codes that any call that is not the UI's alone may have for an answer."""
 OF_SESSION = (
     "session.unknown",
     "session.ended",
@@ -37,7 +40,8 @@ NUMBERS = {
 def errors(method: Method) -> tuple[str, ...]:
     """Return the codes of the JSON-RPC errors a call of a method may have."""
     names_session = any(field.name == "session" for field in msgspec.structs.fields(method.params))
-    return tuple(dict.fromkeys((*ALWAYS, *(OF_SESSION if names_session else ()), *method.errors)))
+    of_staff = (*(OF_STAFF if method.role is not Role.UI else ()), *(["caller.second_person"] * method.is_sensitive))
+    return tuple(dict.fromkeys((*ALWAYS, *(OF_SESSION if names_session else ()), *of_staff, *method.errors)))
 
 
 def describe(methods: Sequence[Method], notices: Sequence[Notice], software: str) -> Described:

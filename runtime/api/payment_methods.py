@@ -55,15 +55,15 @@ async def _receipt(terminal: Terminal, caller: Caller, params: OfPayment) -> Pay
 
 
 async def _day(terminal: Terminal, caller: Caller, params: DayWanted) -> PaymentDay:
-    return await terminal.payment_days.show(params.day, f"uid {caller.uid}")
+    return await terminal.payment_days.show(params.day, caller.actor)
 
 
 async def _reconcile(terminal: Terminal, caller: Caller, params: DayWanted) -> PaymentDay:
-    return await terminal.payment_days.reconcile(params.day, f"uid {caller.uid}")
+    return await terminal.payment_days.reconcile(params.day, caller.actor)
 
 
 async def _reverse(terminal: Terminal, caller: Caller, params: OrderNamed) -> PaymentGivenBack:
-    return await terminal.payment_days.reverse(params.order, f"uid {caller.uid}")
+    return await terminal.payment_days.reverse(params.order, caller.actor)
 
 
 METHODS = (
@@ -141,6 +141,7 @@ METHODS = (
         "Give back an order that the platform has as paid and the terminal has not, by a person's decision: no "
         "comparison does it by itself. It is audited.",
         ("audit.write_failed",),
+        is_sensitive=True,
     ),
 )
 

@@ -28,7 +28,8 @@ generated: `python -m runtime.api.reference > docs/api.md`; `rpc.discover` retur
 - **Who may call.** The kernel says which user connected (SO_PEERCRED). Users in `api.ui_users` have the role `ui`,
   those in `api.operator_users` the role `operator`, those in `api.tester_users` the role `tester`; who is `ui` is
   nothing else, and nobody else is served. Operators look after the machine, testers try the line; neither reaches a
-  session.
+  session. With `api.staff = "granted"` operators and testers have their role only while a grant of the platform says
+  so, and `devices.accept`, `lockdown.clear` and `payments.reverse` need a second person ([audit](audit.md)).
 - **Requests.** `params` is an object. Every request has an `id`, a number or a text; batches and notifications from the
   client are refused. Up to {MOST_REQUESTS} requests of a connection run at a time, and answers come as they are
   ready. A user has up to {server.MOST_CONNECTIONS} connections.
@@ -75,6 +76,9 @@ _ERRORS = f"""\
 | {rpc.APPLICATION_ERROR} | `caller.unknown` | this user has no role; the connection is closed |
 | {rpc.APPLICATION_ERROR} | `caller.too_many` | {server.MOST_CONNECTIONS} connections are open; this one is closed |
 | {rpc.APPLICATION_ERROR} | `caller.not_allowed` | the method is for another role |
+| {rpc.APPLICATION_ERROR} | `caller.not_granted` | no grant of the platform gives this user the role now |
+| {rpc.APPLICATION_ERROR} | `caller.no_window` | the grant is for remote maintenance, and no window is open for it |
+| {rpc.APPLICATION_ERROR} | `caller.second_person` | another operator is to approve of this act first |
 | {rpc.APPLICATION_ERROR} | `session.busy` | a session is open |
 | {rpc.APPLICATION_ERROR} | `session.unknown` | no such session on this connection |
 | {rpc.APPLICATION_ERROR} | `session.not_verified` | the citizen is not verified yet |

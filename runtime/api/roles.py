@@ -27,7 +27,10 @@ class RoleError(Exception):
 
 
 class Roles:
-    """The roles of each configured user: `ui` alone, or `operator`, `tester` or both."""
+    """The roles that each configured user may have: `ui` alone, or `operator`, `tester` or both.
+
+    `runtime.staff.Staff` says which of them a member of the staff has at the moment.
+    """
 
     def __init__(
         self,
@@ -36,16 +39,27 @@ class Roles:
         tester_users: Sequence[str | int] = (),
     ) -> None:
         self._by_uid: dict[int, frozenset[Role]] = {_uid(user): frozenset({Role.UI}) for user in ui_users}
+        self._accounts: dict[int, str] = {}
         for role, users in ((Role.OPERATOR, operator_users), (Role.TESTER, tester_users)):
             for user in users:
-                roles = self.of(_uid(user)) | {role}
+                uid = _uid(user)
+                roles = self.of(uid) | {role}
                 if Role.UI in roles:
                     raise RoleError("api.user_twice", f"user {user} is in both ui_users and {role}_users")
-                self._by_uid[_uid(user)] = roles
+                self._by_uid[uid] = roles
+                self._accounts.setdefault(uid, str(user))
 
     def of(self, uid: int) -> frozenset[Role]:
-        """Return the roles of a user, none for a stranger."""
+        """Return the roles that a user may have, none for a stranger."""
         return self._by_uid.get(uid, frozenset())
+
+    def account(self, uid: int) -> str | None:
+        """Return the account of a member of the staff as the configuration names it; None for anybody else."""
+        return self._accounts.get(uid)
+
+    def staff(self) -> list[int]:
+        """Return every member of the staff."""
+        return list(self._accounts)
 
 
 def _uid(user: str | int) -> int:

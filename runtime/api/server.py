@@ -46,6 +46,12 @@ class ApiServer:
                     continue
                 group.create_task(self._admit(client), name=f"api-client-{client.uid}")
 
+    def end(self, uid: int) -> None:
+        """End what a user does here: a role of his is over."""
+        for connection in self._connections:
+            if connection.uid == uid:
+                connection.end()
+
     async def stop(self) -> None:
         """Cut every connection off, giving each STOP_SECONDS to take what it is owed."""
         connections = list(self._connections)
@@ -59,13 +65,12 @@ class ApiServer:
     async def _admit(self, client: Client) -> None:
         """Serve one client to its end; whatever goes wrong with it concerns no other."""
         try:
-            roles = self._roles.of(client.uid)
-            if not roles:
+            if not self._roles.of(client.uid):
                 await self._refuse_stranger(client)
             elif self._by_uid[client.uid] >= MOST_CONNECTIONS:
                 await _turn_away(client, "caller.too_many", f"{MOST_CONNECTIONS} connections are open", retry=True)
             else:
-                await self._serve(Connection(client, roles, self._terminal, self._line_limit_bytes, self._note_refused))
+                await self._serve(Connection(client, self._terminal, self._line_limit_bytes, self._note_refused))
         except Exception as error:  # noqa: BLE001 - the supervised boundary: no client ends the daemon
             log.error("client_failed", uid=client.uid, code=error_code(error), error=error_types(error))
             await client.close()
@@ -85,10 +90,12 @@ class ApiServer:
 
     async def _note_refused(self, uid: int, what: str) -> None:
         """Tell what a user was refused, once for each; whoever goes on knocking fills neither log."""
+        self._terminal.staff.refused(uid)
         if (uid, what) not in self._refused:
             self._refused.add((uid, what))
             log.warning("caller_refused", uid=uid, what=what)
-            await self._terminal.audit.note("caller_refused", actor=f"uid {uid}", details={"what": what})
+            actor = self._terminal.staff.actor(uid)
+            await self._terminal.audit.note("caller_refused", actor=actor, details={"what": what})
 
 
 async def _turn_away(client: Client, code: str, message: str, *, retry: bool) -> None:

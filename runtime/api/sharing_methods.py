@@ -19,7 +19,7 @@ from runtime.services.statement import StatementShown
 
 async def _ask(terminal: Terminal, caller: Caller, params: SharedWanted, mode: Literal["query", "call"]) -> Shared:
     session = terminal.sessions.find(params.session, caller) if params.session is not None else None
-    wanted = Wanted(f"uid {caller.uid}", session, params.resource, params.purpose)
+    wanted = Wanted(caller.actor, session, params.resource, params.purpose)
     return await terminal.sharing.ask(wanted, mode, params.parameters)
 
 
@@ -35,7 +35,7 @@ async def _dataset(terminal: Terminal, caller: Caller, params: DataSetWanted) ->
     def tell(received: int, total: int) -> None:
         caller.notify("sharing.progress", PullProgress(params.resource, received, total))
 
-    wanted = Wanted(f"uid {caller.uid}", None, params.resource, params.purpose)
+    wanted = Wanted(caller.actor, None, params.resource, params.purpose)
     return await terminal.sharing.dataset(
         wanted, pull=params.pull, first=params.first, most=params.most, on_progress=tell
     )
@@ -50,7 +50,7 @@ async def _statement(terminal: Terminal, _caller: Caller, params: MonthWanted) -
 
 
 async def _reconcile(terminal: Terminal, caller: Caller, params: MonthWanted) -> Reconciled:
-    return await terminal.sharing.reconcile(f"uid {caller.uid}", params.month)
+    return await terminal.sharing.reconcile(caller.actor, params.month)
 
 
 METHODS = (

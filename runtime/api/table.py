@@ -11,6 +11,7 @@ from runtime.api.operations import Operations
 from runtime.api.presence import Presence
 from runtime.api.preview import Previews
 from runtime.api.roles import Role
+from runtime.approvals import Approvals
 from runtime.audit import Audit
 from runtime.lockdown import Lockdown
 from runtime.peripherals import Peripherals
@@ -29,6 +30,7 @@ from runtime.services.progress import ProgressService
 from runtime.services.sharing import Sharing
 from runtime.session import Owner
 from runtime.sessions import Sessions
+from runtime.staff import Staff
 from runtime.state import StateBoard, Subscription
 from runtime.tickets import Tickets
 from runtime.trial import Trials
@@ -40,6 +42,10 @@ class Caller(Owner, Protocol):
     @property
     def roles(self) -> frozenset[Role]:
         """The caller's roles."""
+
+    @property
+    def actor(self) -> str:
+        """The caller as the audit log names him."""
 
     @property
     def operations(self) -> Operations:
@@ -83,6 +89,8 @@ class Terminal:
     trials: Trials
     alarms: Alarms
     lockdown: Lockdown
+    staff: Staff
+    approvals: Approvals
     terminal_id: str
     wall_clock: Callable[[], float]
 
@@ -91,7 +99,8 @@ class Terminal:
 class Method:
     """A row of the table. `role` is None for a method that every role may call.
 
-    `errors` are the codes of its JSON-RPC errors beyond those of every request and of every session.
+    `errors` are the codes of its JSON-RPC errors beyond those of every request and of every session. One that
+    `is_sensitive` needs a second person, where the platform grants the roles (H10).
     """
 
     name: str
@@ -101,6 +110,7 @@ class Method:
     handler: Callable[[Terminal, Caller, Any], Awaitable[msgspec.Struct]]
     description: str
     errors: tuple[str, ...] = ()
+    is_sensitive: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
         TrialAnswered,
         TrialRecorded,
     )
+    from runtime.api.staff_methods import ActList
     from runtime.api.terminal_methods import NextBeat, Subscribed, Welcome
+    from runtime.approvals import Act
     from runtime.services.applications import ApplicationBegun, ApplicationChecked, ApplicationFiled, ApplicationForm
     from runtime.services.certificate import CertificateResult
     from runtime.services.consent import ConsentResult
@@ -550,6 +552,32 @@ class TerminalMethods(Typed):
             "lockdown.clear",
             seconds,
             lock=lock,
+        )
+        return result
+
+    async def staff_acts(
+        self,
+        *,
+        seconds: float = DEFAULT_SECONDS,
+    ) -> ActList:
+        """The sensitive acts that were asked for in the last 10 min and are not done: who asked, who approved."""
+        result: ActList = await self._ask(
+            "staff.acts",
+            seconds,
+        )
+        return result
+
+    async def staff_approve(
+        self,
+        *,
+        act: str,
+        seconds: float = DEFAULT_SECONDS,
+    ) -> Act:
+        """Approve of an act that another person asked for, who then calls again and is served."""
+        result: Act = await self._ask(
+            "staff.approve",
+            seconds,
+            act=act,
         )
         return result
 

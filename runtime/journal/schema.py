@@ -102,6 +102,9 @@ CREATE TABLE lockdowns (
     PRIMARY KEY (code, subject)
 ) STRICT
 """,
+    """
+CREATE TABLE audit_head (id INTEGER PRIMARY KEY, head TEXT NOT NULL) STRICT
+""",
 )
 """Step n makes schema version n of the version before; a new file takes all of them."""
 

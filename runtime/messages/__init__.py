@@ -7,6 +7,7 @@ import msgspec
 
 from runtime.messages import (
     applications,
+    audit,
     certificate,
     hotline,
     identity,
@@ -60,7 +61,7 @@ __all__ = [
     "unknown_fields",
 ]
 
-_MODULES = (supervision, line, identity, matters, certificate, applications, payment, hotline, sharing, storage)
+_MODULES = (supervision, line, identity, matters, certificate, applications, payment, hotline, sharing, storage, audit)
 CATALOGUE: dict[type[msgspec.Struct], Entry] = {
     kind: row for module in _MODULES for kind, row in module.ENTRIES.items()
 }

@@ -85,7 +85,7 @@ class DayBook:
                 }
             await self.count()
             shown = await self._day(day)
-            if shown["unsettled"]:
+            if shown.get("unsettled"):  # a day older than KEPT_DAYS is forgotten as soon as it is compared
                 return shown | {"outcome": "pending", "code": "payment.day_unsettled", "retry": True}
             return shown | ({"code": "payment.day_differs"} if differences else {})
 

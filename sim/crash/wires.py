@@ -38,6 +38,7 @@ class _DaemonConnection:
         self._connection = connection
         self._points = points
         self._on_way = on_way
+        self._leaving: deque[Message] = deque()
 
     @property
     def valid(self) -> tuple[float, float] | None:
@@ -45,7 +46,9 @@ class _DaemonConnection:
 
     async def publish(self, message: Message, *, retain: bool = False) -> None:
         self._points.reach(Kind.SENT, f"before {_stream(message)}")
+        self._leaving.append(message)
         await self._connection.publish(message, retain=retain)
+        message = self._leaving.popleft()  # in the order of the calls, whoever wakes first, as the broker takes them
         if self._on_way is not None:
             self._on_way.append(message)
         self._points.moved()

@@ -26,10 +26,12 @@ from runtime.messages import (
     from_payload,
     to_payload,
 )
+from runtime.messages.audit import AuditSeal
 from sim.people import Population
 from sim.platform import trial
 from sim.platform.faults import Faults
 from sim.platform.line import TerminalLine
+from sim.platform.maintenance import Maintenance, is_right
 from sim.platform.services import Services
 from sim.platform.services.desk import Desk
 from sim.platform.store import Store, StoredCall
@@ -93,12 +95,16 @@ class Platform:
     wall_clock: Callable[[], float]
     faults: Faults = field(default_factory=Faults)
     services: Services = field(init=False)
+    maintenance: Maintenance = field(init=False)
     on_push: Callable[[list[Message]], None] = lambda _: None
     """Who publishes what no terminal asked for: commands."""
     _lines: dict[str, TerminalLine] = field(default_factory=dict)
     _withdrawn_at: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.maintenance = Maintenance(
+            self.store, self.keys.signing, self.keys.terminals, self.wall_clock, self._order_one
+        )
         self.services = Services(
             Desk(
                 self.store,
@@ -125,6 +131,7 @@ class Platform:
             "reinstate": self.reinstate,
             "announce_catalogue": self.announce_catalogue,
             "announce_maintenance": self.announce_maintenance,
+            **self.maintenance.verbs,
         }
 
     def subscriptions(self) -> list[str]:
@@ -388,10 +395,13 @@ class Platform:
         """Return the record's body as JSON; None, with a complaint, where it is no message of the catalogue."""
         payload = Payload(record.schema, record.version, personal=False, body=record.body)
         try:
-            return msgspec.json.encode(from_payload(payload, *_JOURNALED)).decode()
+            message = from_payload(payload, *_JOURNALED)
         except MessageError as error:
             self._complain(error.code, terminal)
             return None
+        if isinstance(message, AuditSeal) and not is_right(terminal, message, self.keys.terminals[terminal]):
+            self._complain("audit.bad_seal", terminal)
+        return msgspec.json.encode(message).decode()
 
     def _presence(self, terminal: str, body: bytes) -> None:
         if terminal not in self.keys.terminals:

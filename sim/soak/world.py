@@ -156,6 +156,7 @@ def _daemon_toml(files: RigFiles) -> str:
             "preview_socket": str(files.previews),
             "ui_users": [str(os.getuid() + 1)],
             "tester_users": [str(os.getuid())],
+            "staff": "listed",
         },
         "idcard": {"port": str(files.port("idcard"))},
         "printer": {"port": str(files.port("printer"))},

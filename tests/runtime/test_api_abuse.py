@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 
 from runtime.api import connection, rpc, server
-from runtime.api.roles import Role
 from runtime.logind import PowerError
 from runtime.state import QUEUE_LENGTH
 from sim.virtual_time import run
@@ -204,7 +203,7 @@ def test_a_client_may_be_cut_off_twice_at_once():
 
         nobody = SimpleNamespace(lost=lambda _owner: None, left=lambda _owner: None)
         terminal = SimpleNamespace(sessions=nobody, presence=nobody)
-        served = connection.Connection(MemoryClient(UI_UID), frozenset({Role.UI}), terminal, 4_096, nothing)
+        served = connection.Connection(MemoryClient(UI_UID), terminal, 4_096, nothing)
         serving = asyncio.create_task(served.serve())
         await asyncio.sleep(1)
         served.cut()

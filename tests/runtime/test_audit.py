@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from runtime import audit as audit_module
-from runtime.audit import Audit, AuditError, verify
+from runtime.audit import Audit, AuditError
+from runtime.audit_chain import verify
 from sim.memory import InlineExecutor
 from transport.sm import sm3
 
@@ -48,13 +49,13 @@ async def test_each_line_carries_the_sm3_of_the_line_before(executor, tmp_path):
         "details": {"number": 3},
         "previous": "",
     }
-    assert verify(lines) == 4
+    assert verify(lines).lines == 4
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
 
 
 async def test_the_chain_goes_on_after_a_restart(executor, tmp_path):
     await written(executor, tmp_path / "audit.jsonl")
-    assert verify(await written(executor, tmp_path / "audit.jsonl")) == 8
+    assert verify(await written(executor, tmp_path / "audit.jsonl")).lines == 8
 
 
 @given(cut=st.integers(1, 120))
@@ -65,7 +66,7 @@ async def test_a_line_that_a_power_cut_left_unfinished_is_removed(executor, tmp_
     lines = await written(executor, path)
     path.write_bytes(path.read_bytes()[: -min(cut, len(lines[-1]) + 1)])
     again = await written(executor, path, 1)
-    assert verify(again) == 4
+    assert verify(again).lines == 4
     assert again[:3] == lines[:3]
 
 
@@ -97,7 +98,7 @@ async def test_a_file_that_cannot_be_written_is_a_coded_error(executor, tmp_path
 
 
 def test_an_empty_log_verifies():
-    assert verify([]) == 0
+    assert verify([]).lines == 0
 
 
 async def test_a_text_from_outside_is_masked_and_shortened_and_nothing_is_left_out(executor, tmp_path):
@@ -108,7 +109,7 @@ async def test_a_text_from_outside_is_masked_and_shortened_and_nothing_is_left_o
     await audit.append("x", actor="daemon")
     lines = path.read_bytes().splitlines()
     assert json.loads(lines[0])["details"] == {"number": "990*************30", "long": "y" * 999 + "…"}
-    assert verify(lines) == 2
+    assert verify(lines).lines == 2
 
 
 async def test_a_line_that_cannot_be_written_is_an_error_in_time_and_a_note_goes_on(tmp_path, monkeypatch):
@@ -130,7 +131,8 @@ STORY = """
 import asyncio, json, sqlite3, sys
 from pathlib import Path
 from structlog.testing import capture_logs
-from runtime.audit import RESERVE_BYTES, Audit, AuditError, verify
+from runtime.audit import RESERVE_BYTES, Audit, AuditError
+from runtime.audit_chain import verify
 from sim.memory import InlineExecutor
 from sim.soak.disk import Disk
 
@@ -140,7 +142,7 @@ audit = Audit(InlineExecutor(sqlite3.connect(":memory:")), path, lambda: 0.0)
 
 
 def written():
-    return verify(path.read_bytes().splitlines())
+    return verify(path.read_bytes().splitlines()).lines
 
 
 async def main():

@@ -71,4 +71,7 @@ def test_only_a_rigs_clock_can_be_set_wrong(tmp_path, monkeypatch):
     assert _wall_clock(terminal) is time.time
     assert _wall_clock(rig)() == pytest.approx(time.time() - 86_400, abs=5)
     off.write_text("1e9\n")
-    assert _wall_clock(rig)() == pytest.approx(time.time() + 1e9, abs=5)
+    clock = _wall_clock(rig)
+    assert clock() == pytest.approx(time.time() + 1e9, abs=5)
+    off.unlink()
+    assert clock() == pytest.approx(time.time() + 1e9, abs=5), "as wrong as before while the file cannot be read"

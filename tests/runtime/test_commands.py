@@ -4,10 +4,11 @@ import asyncio
 import sqlite3
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from runtime.board import ThreadExecutor
-from runtime.commands import LOOK_SECONDS, MOST_STREAMS, Announcement, Commands
+from runtime.commands import LOOK_SECONDS, MOST_STREAMS, Announcement, Commands, StaffWord
 from runtime.journal import Journal, JournalError
 from runtime.messages import (
     CatalogueAnnouncement,
@@ -19,9 +20,11 @@ from runtime.messages import (
     from_payload,
     to_payload,
 )
+from runtime.messages.audit import RemoteWindow, StaffGrant, StaffRevocation
 from runtime.messages.payment import PaymentResult
 from runtime.messages.sharing import SharingChanged
 from runtime.services.steps import Origin
+from runtime.staff import StaffError
 from sim.memory import InlineExecutor
 from sim.virtual_time import run
 from transport import wire
@@ -56,6 +59,7 @@ class Desk:
         self.announced: list[Announcement] = []
         self.sharing_changes = 0
         self.payments: list[str] = []
+        self.staff_words: list[str] = []
         self.executor = Slow(database)
         self.journal = Journal(self.executor, lambda: self.now)
         origin = Origin("boot", rig=False, wall_clock=lambda: self.now)
@@ -66,6 +70,7 @@ class Desk:
             on_announced=self._tell,
             on_sharing=self._tell_of_sharing,
             on_payment=self.payments.append,
+            staff=self,
         )
 
     def _tell(self, announced: Sequence[Announcement]) -> None:
@@ -73,6 +78,13 @@ class Desk:
 
     def _tell_of_sharing(self) -> None:
         self.sharing_changes += 1
+
+    def verify(self, word: StaffWord) -> None:
+        if word.signature != b"right":
+            raise StaffError("staff.bad_signature", "forged")
+
+    async def taken(self, word: StaffWord | StaffRevocation) -> None:
+        self.staff_words.append(word.id)
 
     async def open(self) -> "Desk":
         await self.journal.open()
@@ -169,6 +181,7 @@ async def test_the_journals_thread_asks_for_no_clock(tmp_path):
         on_announced=announced.extend,
         on_sharing=lambda: None,
         on_payment=lambda _: None,
+        staff=Desk(sqlite3.connect(":memory:")),
     )
     try:
         await commands.open()
@@ -204,6 +217,32 @@ def test_a_window_that_is_over_goes_by_itself(database):
         await asyncio.wait([task])
 
     run(story())
+
+
+GRANT = StaffGrant("g1", "zhang", "operator", False, int(NOW), int(NOW) + 86_400, b"right")
+REMOTE = RemoteWindow("w9", ("zhang",), "bastion-1", int(NOW), int(NOW) + 3_600, b"right")
+
+
+async def test_words_about_staff_are_kept_revoked_and_forgotten_when_they_are_over(desk, database):
+    """H6, H10: they outlive a restart, and end by themselves."""
+    await desk.take(1, GRANT)
+    await desk.take(2, REMOTE)
+    assert desk.announced == [GRANT, REMOTE]
+    assert (await Desk(database).open()).announced == [GRANT, REMOTE]
+    await desk.take(3, StaffRevocation("w9"))
+    assert desk.announced == [GRANT]
+    assert desk.staff_words == ["g1", "w9", "w9"]
+    desk.platform_time = GRANT.ends_unix + 1.0
+    await desk.take(4, CATALOGUE)
+    assert desk.announced == [CATALOGUE]
+    assert database.execute("SELECT schema FROM announcements").fetchall() == [("catalogue.announcement",)]
+
+
+async def test_a_forged_word_about_staff_is_refused_and_not_kept(desk):
+    await desk.take(1, msgspec.structs.replace(GRANT, signature=b"wrong"))
+    assert desk.announced == []
+    assert desk.staff_words == []
+    assert await desk.told() == [("command", "refused", "staff.bad_signature")]
 
 
 @pytest.mark.parametrize("command", [CATALOGUE, KeyRotation("ordered"), PaymentResult("P-1")])

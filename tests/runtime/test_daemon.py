@@ -6,7 +6,7 @@ import sqlite3
 import msgspec
 import pytest
 
-from runtime import daemon
+from runtime import daemon, life
 from runtime.api.roles import RoleError
 from runtime.journal import Journal, JournalError
 from runtime.messages import SupervisionEvent, from_payload
@@ -32,7 +32,7 @@ def test_a_failed_self_test_of_the_ciphers_forbids_the_start(tmp_path, monkeypat
     def broken() -> None:
         raise TransportError("crypto.self_test", "wrong", advice="x", retry=False)
 
-    monkeypatch.setattr(daemon.sm2, "self_test", broken)
+    monkeypatch.setattr(life.sm2, "self_test", broken)
     error, house = run(failed(tmp_path, lambda house: None))
     assert isinstance(error, TransportError)
     assert error.code == "crypto.self_test"

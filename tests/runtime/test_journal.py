@@ -247,6 +247,7 @@ async def test_no_column_is_named_for_personal_data(journal, database):
         "datasets": ["resource", "version", "position", "body"],
         "rebuilds": ["at", "reason", "source", "aside", "records", "intents", "skipped", "is_whole", "told"],
         "lockdowns": ["code", "subject", "id", "kind", "since"],
+        "audit_head": ["id", "head"],
     }
 
 

@@ -116,6 +116,15 @@ async def test_an_old_and_a_new_file_have_the_same_tables(tmp_path, version):
         assert old.execute(statement).fetchall() == new.execute(statement).fetchall()
 
 
+async def test_of_schema_4_a_lock_outlives_the_migration(tmp_path):
+    with closing(sqlite3.connect(placed(4, tmp_path))) as connection:
+        await opened(connection)
+        assert connection.execute("SELECT code, subject, kind FROM lockdowns").fetchall() == [
+            ("security.door_open", "door", "door")
+        ]
+        assert connection.execute("SELECT told FROM rebuilds").fetchall() == [(2,)]
+
+
 async def test_a_migration_that_fails_leaves_the_old_file(old, monkeypatch):
     before = dump(old)
     *steps, last = schema._STEPS

@@ -107,6 +107,18 @@ def test_each_difference_is_a_record_and_shown(tmp_path, spoil, terminal, platfo
     tell(tmp_path, story)
 
 
+def test_a_day_that_is_forgotten_already_is_compared_like_any_other(tmp_path):
+    """As after the wall clock was years behind for a while: nothing of that day is kept, and nothing is unsettled."""
+
+    async def story(counter: Counter, _ui: Caller) -> None:
+        operator = counter.house.caller(OPERATOR_UID)
+        compared = await operator.call("payments.reconcile", day="2018-09-06")
+        assert (compared["outcome"], compared["code"], compared["unsettled"]) == ("done", None, 0)
+        assert (compared["reconciled_at"], compared["differences"]) == (None, [])
+
+    tell(tmp_path, story)
+
+
 def test_a_difference_that_is_mended_is_gone_with_the_next_comparison(tmp_path):
     async def story(counter: Counter, ui: Caller) -> None:
         await filed(counter, ui)

@@ -243,5 +243,6 @@ def test_only_journal_audit_log_and_ports_are_writable(files):
         str(files.state / "journal.db.damaged-*"),
         str(files.state / "audit.jsonl"),
         str(files.state / "audit.reserve"),
+        str(files.state / "audit-*"),
         *(str(files.port(kind)) for kind in settings.devices),
     }

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from runtime.audit import verify
+from runtime.audit_chain import verify
 from sim.scripted import NO_MATCH
 from sim.virtual_time import run
 from tests.runtime.house import CERTIFICATE, CITIZEN, Caller, House, Refusal, living, tell
@@ -47,7 +47,7 @@ def test_one_citizen_is_served_end_to_end(tmp_path, monkeypatch):
 
     tell(tmp_path, story, monkeypatch)
     lines = (tmp_path / "audit.jsonl").read_bytes().splitlines()
-    assert verify(lines) == 7
+    assert verify(lines).lines == 7
     trail = [json.loads(line) for line in lines]
     assert [one["event"] for one in trail] == [
         "daemon_started",

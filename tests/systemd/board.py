@@ -10,7 +10,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ SETTINGS = """
 [api]
 ui_users = ["kiosk"]
 operator_users = ["root"]
+staff = "listed"
 
 [idcard]
 port = "/dev/serial/by-id/usb-absent-reader"
@@ -107,37 +108,42 @@ class Board:
         (child,) = self.run("cat", f"/proc/{main}/task/{main}/children").split()
         return child
 
-    def journal(self, *arguments: str) -> str:
-        return self.run("journalctl", "--boot", "--no-pager", "--output=cat", *arguments)
+    def journal(self, after: str = "", *, unit: str = "", least: int = 7) -> str:
+        """Return what the journal has since a cursor about a unit, at least as grave as a syslog priority.
+
+        It is chosen here: journalctl 252 passes over the first line that it is to choose after a cursor.
+        """
+        since = (f"--after-cursor={after}",) if after else ()
+        listed = self.run("journalctl", "--no-pager", "--output=json", *since).splitlines()
+        lines = [
+            line
+            for line in map(json.loads, listed)
+            if unit in ("", line.get("_SYSTEMD_UNIT"), line.get("UNIT")) and int(line.get("PRIORITY", 6)) <= least
+        ]
+        return "".join(f"{line['MESSAGE']}\n" for line in lines)
 
     def cursor(self) -> str:
         """Return the journal's present end, for `hear`."""
         return self.run("journalctl", "--lines=0", "--show-cursor").partition("-- cursor: ")[2].strip()
 
-    @contextmanager
-    def following(self, *arguments: str) -> Iterator[int]:
-        """Yield the descriptor of a journal that is followed from now on; what it says outlives the board."""
-        follow = ("journalctl", "--follow", "--no-pager", "--output=cat", *arguments)
+    def hear(self, text: str, after: str, *, unit: str = "govterm.service", seconds: float = 30.0) -> str:
+        """Wait until the journal has `text` about the unit; return its line."""
+        since = f"--after-cursor={after}" if after else "--lines=all"
+        follow = ("journalctl", "--follow", "--no-pager", "--output=cat", f"--unit={unit}", since)
+        ends = time.monotonic() + seconds
+        heard = b""
         with subprocess.Popen([*self._inside(), *follow], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             try:
-                yield process.stdout.fileno()
+                while (left := ends - time.monotonic()) > 0 and select.select([process.stdout], [], [], left)[0]:
+                    heard += os.read(process.stdout.fileno(), 65536)
+                    for line in heard.decode().split("\n")[:-1]:
+                        if text in line:
+                            return line
             finally:
                 # Its child, which nsenter then reaps: an orphan would keep the board's process ids in use.
-                with suppress(FileNotFoundError):
-                    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-                        os.kill(int(child), signal.SIGKILL)
-
-    def hear(self, text: str, after: str, *, unit: str = "govterm.service", seconds: float = 30.0) -> str:
-        """Wait until the journal has `text` about the unit; return its line."""
-        ends = time.monotonic() + seconds
-        heard = b""
-        with self.following(f"--unit={unit}", f"--after-cursor={after}" if after else "--lines=all") as journal:
-            while (left := ends - time.monotonic()) > 0 and select.select([journal], [], [], left)[0]:
-                heard += os.read(journal, 65536)
-                for line in heard.decode().split("\n")[:-1]:
-                    if text in line:
-                        return line
+                for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+                    os.kill(int(child), signal.SIGKILL)
         raise AssertionError(f"{text!r} was not heard within {seconds:g} s, but: {heard.decode()}")
 
     def write(self, path: str, content: str) -> None:
@@ -169,7 +175,7 @@ class Board:
         self.run("systemctl", "reset-failed")
         cursor = self.cursor()
         done = self.try_run("systemctl", "start", "govterm.service")
-        assert done.returncode == 0, self.journal(f"--after-cursor={cursor}")
+        assert done.returncode == 0, self.journal(cursor)
         self.hear("vision_ready", cursor)
 
     def in_place_of_the_daemon(self, probe: str) -> Any:

@@ -86,7 +86,7 @@ def test_it_speaks_to_the_broker_alone(board):
     }
     free = json.loads(board.run("/usr/bin/python3", "-I", "/opt/egress_probe.py"))
     assert set(free.values()) == {"done"}, "only the unit refuses"
-    came = board.journal("--unit=listener.service").split()
+    came = board.journal(unit="listener.service").split()
     assert (came.count("192.0.2.2"), came.count("127.0.0.1")) == (1, 1), "nothing of the unit's arrived"
     guarded = board.run("/opt/govterm/bin/python", "-c", GUARDED)
     assert guarded.splitlines()[-1] == "connected PermissionError", "the code's guard alone, outside the unit"
@@ -127,7 +127,7 @@ def test_the_rig_is_refused_before_the_daemon_starts(shared_board):
         assert board.try_run("systemctl", "start", "govterm.service").returncode != 0
         board.hear("rig: expected", cursor)
         assert "code=exited, status=1" in board.hear("Control process exited", cursor)
-        assert "daemon_ready" not in board.journal(f"--after-cursor={cursor}")
+        assert "daemon_ready" not in board.journal(cursor)
 
 
 def test_a_mistake_of_this_machine_is_told_before_the_daemon_starts(shared_board):
@@ -136,11 +136,13 @@ def test_a_mistake_of_this_machine_is_told_before_the_daemon_starts(shared_board
         cursor = board.cursor()
         assert board.try_run("systemctl", "start", "govterm.service").returncode != 0
         assert "a readable file" in board.hear("vision.photo_library: expected", cursor)
+        assert "vision.photo_library" in board.journal(cursor, unit="govterm.service", least=3)
 
 
 def test_a_crash_loop_ends_in_sight_and_heals_by_itself(shared_board):
     """L35: quick tries, then slow ones for ever; the board shows `failed` meanwhile. The unit's times, made short."""
     board = shared_board
+    board.run("systemctl", "stop", "govterm-retry.timer", "govterm.service")
     with (
         board.changed("govterm.service", QUICK_FAILURES),
         board.changed("govterm-retry.timer", QUICK_RETRIES),

@@ -40,11 +40,11 @@ def test_the_first_caller_starts_the_daemon(shared_board):
     board.hear("vision_ready", cursor)
     assert board.components()["vision"] == "online"
     assert "idcard offline (idcard.offline), " in board.show("StatusText")
-    journal = board.journal(f"--after-cursor={cursor}", "--unit=govterm.service")
+    journal = board.journal(cursor, unit="govterm.service")
     assert "daemon_ready" in journal
     for bad in ("Traceback", '"level":"error"', "write_refused", "egress_refused", "denied", "not permitted"):
         assert bad not in journal, journal
-    assert board.journal(f"--after-cursor={cursor}", "--priority=err") == ""
+    assert board.journal(cursor, least=3) == ""
 
 
 def test_each_line_of_the_journal_has_its_priority(serving):
@@ -126,7 +126,7 @@ def test_a_daemon_that_hangs_is_killed_and_comes_back(shared_board):
         board.signal("STOP", before)
         board.hear("Watchdog timeout", cursor, seconds=20)
         board.hear("vision_ready", cursor, seconds=40)
-        print(f"watchdog of 4 s, then RestartSec=5: serves again {took(began):.1f} s after it stopped")
+        print(f"watchdog of 4 s, then RestartSec=2: serves again {took(began):.1f} s after it stopped")
         assert board.main_pid() != before
         assert board.components()["vision"] == "online"
 

@@ -178,6 +178,21 @@ def test_a_look_becomes_a_use_and_stays_on(bench: Bench) -> None:
     assert len(bench.pass_seconds(2)) == 1
 
 
+@pytest.mark.parametrize("seconds", [0.5, 2.0])
+def test_sessions_that_do_not_use_it_put_no_look_off(bench: Bench, seconds: float) -> None:
+    """Each session's end turns every camera off: one that was plugged in again is looked at all the same (L20)."""
+    bench.path.unlink()
+    bench.pass_seconds(1)
+    bench.path.touch()
+    bench.pass_seconds(TICK_SECONDS)
+    bench.camera.close()
+    for _ in range(10):
+        bench.pass_seconds(seconds)
+        bench.says = ("online", None)
+        bench.camera.close()
+    assert bench.told[-1] == CameraStatus("face", "online")
+
+
 def test_a_camera_that_was_never_on_can_be_closed(bench: Bench) -> None:
     bench.camera.close()
     assert bench.told == []
