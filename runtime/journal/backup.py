@@ -73,7 +73,7 @@ class Copying:
             journal.backup(copy, pages=PAGES, progress=self._pause)
             copy.execute("PRAGMA journal_mode = DELETE").fetchall()  # one file, which needs no log to be read
             copy.set_progress_handler(self._is_stopped, 100_000)
-            if copy.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            if copy.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("the journal is damaged")
 
     def _pause(self, _status: int, _remaining: int, _total: int) -> None:

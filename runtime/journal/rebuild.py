@@ -130,13 +130,14 @@ def _build(files: Files, reason: str, at: float, aside: Path | None) -> Rebuild:
 
 def _fill(db: sqlite3.Connection, files: Files) -> tuple[Source, int, bool]:
     """Copy what can be read; return of what the journal is made, how many places are lost, and whether none is."""
-    version, skipped = 0, dict.fromkeys(tables_of(SCHEMA_VERSION) - _OWN, 1)
+    version, skipped, is_sound = 0, dict.fromkeys(tables_of(SCHEMA_VERSION) - _OWN, 1), False
     if files.database.exists():
         with closing(sqlite3.connect(files.database, isolation_level=None)) as damaged:
             damaged.execute("PRAGMA query_only = 1").close()
             if version := readable_version(damaged):
                 migrate(db, 0, version)
                 skipped = copy(damaged, db)
+                is_sound = _is_sound(damaged)
     migrate(db, version)
     source: Source = "file" if version else "nothing"
     for table in skipped.keys() & _FETCHED.keys():
@@ -146,7 +147,15 @@ def _fill(db: sqlite3.Connection, files: Files) -> tuple[Source, int, bool]:
     if wanted and _fill_up(db, files.backup, wanted):
         source = "file_and_backup" if version else "backup"
     db.execute("INSERT OR REPLACE INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
-    return source, sum(skipped.values()), not wanted
+    return source, sum(skipped.values()), is_sound and not wanted
+
+
+def _is_sound(damaged: sqlite3.Connection) -> bool:
+    """Whether no page is out of its place: where one is, a table may be read to its end and have lost rows."""
+    try:
+        return bool(damaged.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok")
+    except sqlite3.Error:
+        return False
 
 
 def _fill_up(db: sqlite3.Connection, backup: Path, wanted: set[str]) -> bool:

@@ -134,8 +134,8 @@ def prepare(db: sqlite3.Connection) -> str:
         db.execute(f"PRAGMA {pragma}").fetchall()
     page_bytes = db.execute("PRAGMA page_size").fetchone()[0]
     db.execute(f"PRAGMA max_page_count = {BUDGET_BYTES // page_bytes}").fetchall()
-    if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-        raise damaged("quick_check fails")
+    if db.execute("PRAGMA integrity_check(1)").fetchone()[0] != "ok":
+        raise damaged("integrity_check fails")
     if db.execute("PRAGMA user_version").fetchone()[0] == SUSPECT:
         raise damaged("a page of it could not be read before")
     if version < SCHEMA_VERSION:
@@ -145,7 +145,10 @@ def prepare(db: sqlite3.Connection) -> str:
             db.execute("INSERT OR REPLACE INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
         if (files := files_of(db)) is not None:
             sync_directory(files.database.parent)
-    return str(db.execute("SELECT value FROM meta WHERE name = 'journal_id'").fetchone()[0])
+    row = db.execute("SELECT value FROM meta WHERE name = 'journal_id'").fetchone()
+    if row is None:
+        raise damaged("no journal id")
+    return str(row[0])
 
 
 def migrate(db: sqlite3.Connection, version: int, to: int = SCHEMA_VERSION) -> None:
