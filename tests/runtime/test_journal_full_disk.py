@@ -117,21 +117,72 @@ print(json.dumps(told))
 """
 
 
-def test_a_full_disk_sheds_telemetry_keeps_the_rest_and_heals(tmp_path):
-    """Telemetry goes, alarms and supervision stay, a refused call is refused clearly, and no gap is unexplained."""
-    home = tmp_path / "state"
+REBUILD = """
+import asyncio, json, sys
+from pathlib import Path
+from runtime.journal import Journal, JournalError
+from runtime.messages import TrialRecord
+from sim.soak.disk import Disk
+from tests.runtime.test_journal_rebuild import fills, life, spoil
+
+home = Path(sys.argv[1])
+disk, file = Disk(home), home / "journal.db"
+
+
+async def fills_more_than_the_reserve(journal):
+    await fills(journal)
+    for _ in range(10):
+        await asyncio.gather(*(journal.append(TrialRecord("1", b"", b"x" * 700)) for _ in range(500)))
+    await journal.checkpoint()
+
+
+async def finds(journal):
+    return (await journal.untold())[0].records
+
+
+asyncio.run(life(file, fills_more_than_the_reserve))
+assert spoil(file, b"step_300_") == 1
+damaged = file.read_bytes()
+disk.fill()
+for start in range(2):
+    try:
+        asyncio.run(life(file, finds))
+    except JournalError as error:
+        told = {"code": error.code, "retry": error.retry}
+    assert file.read_bytes() == damaged
+    assert not [one.name for one in home.iterdir() if "damaged" in one.name or "rebuilt" in one.name]
+disk.free()
+print(json.dumps(told | {"records": asyncio.run(life(file, finds))}))
+"""
+
+
+def on_a_small_disk(story: str, home: Path) -> dict:
+    """Run a story on a tmpfs of 16 MiB at `home`; return the object on its last line."""
     home.mkdir()
     mount = f'mount -t tmpfs -o size=16m,mode=0700 test {home} && exec {sys.executable} -c "$STORY" {home}'
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", "sh", "-c", mount],
-        env=os.environ | {"STORY": STORY, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=os.environ | {"STORY": story, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
+    told: dict = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def test_a_full_disk_sheds_telemetry_keeps_the_rest_and_heals(tmp_path):
+    """Telemetry goes, alarms and supervision stay, a refused call is refused clearly, and no gap is unexplained."""
+    told = on_a_small_disk(STORY, tmp_path / "state")
     assert told["code"] == "journal.disk_full"
     assert told["at_start"] == told["taken"] > 1_000
     assert told["shed"] >= 1_000, "half of the telemetry at least, before anything was refused"
+
+
+def test_a_damaged_journal_waits_as_it_is_for_the_room_to_be_rebuilt(tmp_path):
+    """L28, L29: each start on the full disk says so and changes nothing; with room again what is readable is there."""
+    told = on_a_small_disk(REBUILD, tmp_path / "state")
+    assert (told["code"], told["retry"]) == ("journal.disk_full", True)
+    assert told["records"] > 5_200
