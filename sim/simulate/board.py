@@ -120,7 +120,7 @@ class Board:
                 self.end("cut", at_point=False)
 
     def _look_at_end(self, life: Life, how: str) -> None:
-        self._judge.availability.board(None, asyncio.get_running_loop().time())
+        self._judge.board(None)
         self._trace.tell(f"the daemon is {how}")
         if how == "broken":
             error = None if life.daemon_task.cancelled() else life.daemon_task.exception()
@@ -136,9 +136,9 @@ class Board:
             self._around.cut_power()
             await asyncio.sleep(self._chance.uniform(15, 90))
         else:
-            latest = loop.time() + LONGEST_CUT_SECONDS
-            await until(lambda: not ups.output_on or loop.time() >= latest)
-            if ups.output_on:
+            off_at = loop.time()
+            await until(lambda: not ups.output_on or loop.time() >= off_at + LONGEST_CUT_SECONDS)
+            if ups.output_on and not self._judge.troubled(off_at, off_at, "ups"):
                 self._judge.fail("the board is off, the UPS gives power, and nobody turns it on")
             self._around.cut_power()
         await until(lambda: ups.output_on)
@@ -157,7 +157,7 @@ class Board:
         with suppress(ConnectionError):
             state = (await staff.call("events.subscribe"))["state"]
             states = {name: component["state"] for name, component in state.items()}
-            self._judge.availability.board(states, asyncio.get_running_loop().time())
+            self._judge.board(states)
             self._trace.tell("the daemon serves")
 
     def _heard(self, method: str, params: dict[str, Any]) -> None:

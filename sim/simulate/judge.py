@@ -156,6 +156,12 @@ class Judge:
             if component is None or window.kind.hits(component)
         )
 
+    def board(self, states: dict[str, str] | None) -> None:
+        """Take note of the terminal's whole board, as who begins to watch it is told; None: no daemon serves."""
+        now = self._trace.now
+        self.availability.board(states, now)
+        self._none_since = now if states is not None and states["session"] == "none" else math.inf
+
     def changed(self, component: str, state: str) -> None:
         """Take note of a change of the terminal's board."""
         now = self._trace.now

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from devices.errors import DeviceError
 from devices.link import LinkLost
 from devices.printer.driver import ReceiptPrinter
 from devices.printer.job import Feed, Item, JobResult, Picture, Qr, Text
+from devices.printer.protocol import Condition
 from devices.status import DeviceState, DeviceStatus
 from sim import virtual_time
 from sim.devices.printer import VirtualPrinter
@@ -541,5 +543,22 @@ def test_every_condition_is_a_state_with_a_code(field: str, asked: bool) -> None
                 bench.port.nudge()
                 code, state = FAULT_FIELDS[field] if wrong else (None, DeviceState.ONLINE)
                 await bench.status(state, code)
+
+    test()
+
+
+def test_a_fault_that_only_noise_told_of_goes_away() -> None:
+    """A printer that answers no DLE EOT tells of changes alone, so it is asked how it is while a fault stands."""
+
+    @on_virtual_time
+    async def test() -> None:
+        bench = Bench()
+        bench.port.device = bench.printer = Deaf(*(bytes((0x10, 4, n)) for n in (1, 2, 3, 4)))
+        async with serving(bench):
+            link = bench.port._link
+            assert link is not None
+            link.deliver(replace(Condition.idle(), offline=True, cutter_error=True).automatic())
+            await bench.status(DeviceState.HARDWARE_ERROR, "printer.cutter_jam")
+            await bench.status(DeviceState.ONLINE, None)
 
     test()

@@ -82,7 +82,7 @@ def test_a_whole_journal_loses_nothing():
     assert (expected.charges, expected.has_lost) == (["charge_open"], False)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(damages=st.lists(damage, min_size=1, max_size=4))
 def test_lost_pages_lose_what_was_on_them_and_nothing_silently(damages):
     content, expected = whole()
