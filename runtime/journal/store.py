@@ -7,8 +7,8 @@ A record and the change it tells of are one transaction. It fulfils `transport.p
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -18,7 +18,7 @@ import structlog
 from runtime.journal import records
 from runtime.journal.backup import Copying
 from runtime.journal.commit import Commits
-from runtime.journal.errors import JournalError, damaged, disk_full
+from runtime.journal.errors import JournalError, answered, damaged, disk_full
 from runtime.journal.files import Files
 from runtime.journal.rebuild import Rebuild, rebuild, untold
 from runtime.journal.room import Room, is_full, release
@@ -39,9 +39,6 @@ KEPT = 100_000
 """Receipted records of a stream, and settled intents, that are kept: over a month of a busy terminal (T16)."""
 AWAITED: tuple[Stream, ...] = ("alarm", "supervision")
 """The streams whose delivery a stop waits for."""
-
-_UNREADABLE = {sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS}
-"""A sector that the disk does not give back is damage, and no trouble that passes."""
 
 Outcome = Literal["done", "refused", "unknown"]
 T = TypeVar("T")
@@ -105,7 +102,7 @@ class Journal:
             reason, now = str(error), self._wall_clock()
             log.error("journal_damaged", reason=reason)
             on_rebuild(REBUILD_SECONDS)
-            async with _answered(REBUILD_SECONDS):
+            async with answered(REBUILD_SECONDS):
                 try:
                     if not await self._executor.replace(lambda file: rebuild(Files(file), reason, now)):
                         raise
@@ -383,7 +380,7 @@ class Journal:
 
     async def _write(self, work: Callable[[sqlite3.Connection], T], *, is_urgent: bool = True) -> T:
         try:
-            async with _answered(ANSWER_SECONDS):
+            async with answered(ANSWER_SECONDS):
                 return await self._commits.run(work, is_urgent=is_urgent)
         except JournalError as error:
             await self._note_damage(error)
@@ -391,7 +388,7 @@ class Journal:
 
     async def _read(self, work: Callable[[sqlite3.Connection], T], *, seconds: float | None = None) -> T:
         try:
-            async with _answered(seconds or ANSWER_SECONDS):
+            async with answered(seconds or ANSWER_SECONDS):
                 return await self._executor.run(work)
         except JournalError as error:
             await self._note_damage(error)
@@ -411,31 +408,3 @@ class Journal:
         with suppress(sqlite3.Error):
             await self._executor.run(lambda db: db.execute(f"PRAGMA user_version = {SUSPECT}").fetchall())
         self._on_damage()
-
-
-@asynccontextmanager
-async def _answered(seconds: float) -> AsyncIterator[None]:
-    """Give the disk so long, and turn what SQLite raises into JournalError."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        raise JournalError(
-            "journal.write_failed", f"no answer within {seconds:g} s", advice="check the disk", retry=True
-        ) from None
-    except sqlite3.OperationalError as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        if code == sqlite3.SQLITE_FULL:
-            raise disk_full() from None
-        if code in _UNREADABLE:
-            raise damaged(error.sqlite_errorname) from None
-        raise JournalError(
-            "journal.write_failed",
-            f"SQLite: {getattr(error, 'sqlite_errorname', 'unknown')}",
-            advice="check free space and the state directory",
-            retry=True,
-        ) from None
-    except sqlite3.DatabaseError as error:
-        if type(error) is not sqlite3.DatabaseError:
-            raise
-        raise damaged(getattr(error, "sqlite_errorname", "not a journal")) from None
