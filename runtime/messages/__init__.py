@@ -1,6 +1,7 @@
 """The catalogue of what is said to the platform and back: each message's schema, version, personal flag and limit."""
 
 from collections import Counter
+from functools import cache
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
@@ -118,12 +119,18 @@ def from_payload(payload: Payload, *expected: type[M]) -> M:
     return message
 
 
+@cache
+def _fields(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the fields of a message by their names on the wire."""
+    return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+
+
 def _unknown(body: bytes | msgspec.Raw, kind: Any) -> int:
     """Count the fields that `kind` does not have in an encoded struct, and in the structs in it, in tuples too."""
     inner = [one for one in get_args(kind) if one is not type(None)]
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         content = msgspec.msgpack.decode(body, type=dict[str, msgspec.Raw])
-        types = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+        types = _fields(kind)
         inside = sum(_unknown(content[name], types[name]) for name in content.keys() & types.keys())
         return len(content.keys() - types.keys()) + inside
     if get_origin(kind) is tuple:
