@@ -136,8 +136,7 @@ async def ask(
                 writer.write(msgspec.json.encode(Command(device, verb, dict(args or {}))) + b"\n")
                 line = await reader.readline()
             finally:
-                writer.close()
-                await writer.wait_closed()
+                writer.transport.abort()  # whoever hangs would keep it open for what it did not take
     except (OSError, TimeoutError) as error:
         raise ControlError(str(path), f"the rig does not answer ({str(error) or type(error).__name__})") from error
     if not line:

@@ -10,6 +10,8 @@ import msgspec
 
 LINE_LIMIT_BYTES = 1 << 20
 NOTIFICATIONS_KEPT = 1_000
+CLOSE_SECONDS = 1.0
+"""What the daemon may take for what was written before a connection is closed."""
 
 
 class RpcError(Exception):
@@ -158,9 +160,19 @@ async def open_wire(path: Path | str, *, seconds: float = 5.0) -> AsyncIterator[
         listener.cancel()
         with suppress(asyncio.CancelledError):
             await listener
-        writer.close()
-        with suppress(OSError):
+        await _close(writer)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Close a connection; what a daemon that hangs does not take within CLOSE_SECONDS is thrown away."""
+    writer.close()
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
             await writer.wait_closed()
+    except TimeoutError:
+        writer.transport.abort()
+    except OSError:
+        pass
 
 
 def _gone() -> ClientError:

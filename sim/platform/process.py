@@ -46,4 +46,6 @@ async def platform_process(
                 await process.communicate()
         except TimeoutError:
             process.kill()
-            await process.communicate()
+            with suppress(TimeoutError):  # a child of its own may hold its output open
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await process.communicate()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +19,14 @@ from sim.citizens.report import Sabotage as CitizensSabotage
 from sim.settings import RigError
 from sim.soak.disk import DiskError
 from sim.soak.report import Sabotage
+from sim.soak.terminal_report import TerminalSabotage
 from vision.errors import VisionError
 
 if find_spec("fpdf") is None:  # `govterm` then says that the extra `rig` is not installed
     raise ModuleNotFoundError("No module named 'fpdf'", name="fpdf")
 
 _NOT_DONE = 1
+_USAGE = 2
 _UNAVAILABLE = 69
 _STOPPED = 130
 _LOG_LEVEL_WARNING = 30
@@ -118,6 +121,65 @@ def citizens(
     console = Console(quiet=as_object)
     try:
         report = _run(serve_citizens(number, seed, keep, sabotage, _teller(console)))
+    except (RigError, VisionError, RuntimeError, OSError) as error:
+        _fail(str(error))
+    if report is None:
+        raise typer.Exit(_STOPPED)
+    if as_object:
+        typer.echo(as_json(report))
+    else:
+        show(report, console)
+    _judge(report.failures, told=not as_object)
+
+
+@soak.command()
+def terminal(
+    *,
+    minutes: Annotated[float, typer.Option(help="How long citizens come.", min=0.05, max=10_080)] = 30.0,
+    seed: Annotated[int, typer.Option(help="Citizens and faults follow from it.", min=0, max=2**31 - 1)] = 1,
+    faults: Annotated[
+        str | None, typer.Option(help="Only these kinds of faults, with commas between them.", metavar="KINDS")
+    ] = None,
+    as_object: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    keep: Annotated[
+        Path | None, typer.Option(help="New directory for ledgers, databases, paper and logs, to count them again.")
+    ] = None,
+    sabotage: Annotated[
+        TerminalSabotage | None,
+        typer.Option(
+            help="Break something on purpose, without other faults, so that the command fails and says why: "
+            f"{', '.join(TerminalSabotage)}.",
+            metavar="NAME",
+        ),
+    ] = None,
+) -> None:
+    """Let everything of a whole terminal fail while citizens come, and see it recover each time without a hand.
+
+    The daemon, its vision process, the rig with every device, a mosquitto, the reference platform and the UI, each a
+    process of its own, are killed and hung, unplugged, starved of disk, memory and descriptors, cut from line and
+    mains: every kind of fault at least once, then at random. A fault is got over when the next citizen was served.
+
+    Exit code 0 only when every fault was got over, nothing was lost, doubled or charged twice, memory and descriptors
+    stayed flat, and nothing personal is in any file; 69 when this machine has no mosquitto or D-Bus daemon, or lets
+    nobody mount a tmpfs.
+    """
+    _enter_namespace()
+    _log_to_stderr()
+    from sim.soak.logind import BUS
+    from sim.soak.mishaps import MISHAPS
+    from sim.soak.terminal import soak_terminal
+    from sim.soak.terminal_report import as_json, show
+
+    if shutil.which(BUS) is None:
+        _fail(f"{BUS} is not installed: apt-get install dbus", _UNAVAILABLE)
+    kinds = list(MISHAPS) if faults is None else faults.split(",")
+    if unknown := [kind for kind in kinds if kind not in MISHAPS]:
+        _fail(f"no such fault: {', '.join(unknown)}; there are {', '.join(MISHAPS)}", _USAGE)
+    console = Console(quiet=as_object)
+    try:
+        report = _run(soak_terminal(minutes, seed, kinds, keep=keep, sabotage=sabotage, say=_teller(console)))
+    except DiskError as error:
+        _fail(str(error), _UNAVAILABLE)
     except (RigError, VisionError, RuntimeError, OSError) as error:
         _fail(str(error))
     if report is None:
