@@ -5,6 +5,7 @@ their end. The chain goes on from file to file. docs/audit.md says what of a cha
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -69,24 +70,29 @@ class Seal(msgspec.Struct, frozen=True):
     head: str
     signature: str
 
-    def verify(self, key: PublicKey) -> None:
-        """Raise AuditError `audit.bad_seal` unless the terminal whose identity key this is signed it."""
+    def verify(self, *keys: PublicKey) -> None:
+        """Raise AuditError `audit.bad_seal` unless the terminal signed it; `keys` are the identity keys it has had."""
         content = seal_content(self.terminal, at=self.at, clock=self.clock, lines=self.lines, head=self.head)
-        try:
-            key.verify(bytes.fromhex(self.signature), content)
-        except (TransportError, ValueError):
-            raise AuditError("audit.bad_seal", f"the seal over {self.lines} lines is not by this key") from None
+        for key in keys:
+            with suppress(TransportError, ValueError):
+                key.verify(bytes.fromhex(self.signature), content)
+                return
+        raise AuditError("audit.bad_seal", f"the seal over {self.lines} lines is not by this key")
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was verified: how many lines and seals, how many lines no seal covers yet, what was removed before them."""
+    """What was verified: how many lines and seals, how many lines no seal covers yet, what was removed before them.
+
+    `losses` are the lines, counted from 1, that say that the daemon found something wrong with those before them.
+    """
 
     lines: int
     seals: int
     unsealed: int
     removed: int
     sealed_at: int | None
+    losses: tuple[int, ...]
 
 
 def digest(line: bytes | None) -> str:
@@ -139,59 +145,76 @@ def lines_of(files: Iterable[Path]) -> Iterator[bytes]:
         yield from content[: content.rfind(b"\n") + 1].split(b"\n")[:-1]
 
 
-def verify(
-    lines: Iterable[bytes], key: PublicKey | None = None, *, seals: Sequence[Seal] = (), is_whole: bool = True
-) -> Verdict:
+def verify(lines: Iterable[bytes], *keys: PublicKey, seals: Sequence[Seal] = (), is_whole: bool = True) -> Verdict:
     """Verify a chain of lines and return what it holds.
 
-    With `key` every seal in it must be by this identity key. `seals` are those that the platform holds: each must be
-    in it. A chain that `is_whole` begins with the first line ever, or where a line of it says that older ones were
-    removed; another, an export, begins anywhere. Raises AuditError: `audit.chain_broken`, `audit.bad_seal`,
-    `audit.truncated`, `audit.no_beginning`, each with the line.
+    With `keys`, those that the terminal has had, every seal must be by one of them. `seals` are those that the platform
+    holds: each must be in it. A chain that `is_whole` begins with the first line ever, or where a line of it says that
+    older ones were removed; another, an export, begins anywhere, and seals over what is outside it say nothing of it.
+    Raises AuditError: `audit.chain_broken`, `audit.bad_seal`, `audit.truncated`, `audit.no_beginning`.
     """
-    digests: list[str] = []
-    found: list[tuple[int, Seal]] = []
-    losses: list[int] = []
-    removed: dict[str, int] = {GENESIS: 0}
-    begins = GENESIS
-    for count, line in enumerate(lines, start=1):
-        place = f"line {count}"
-        entry = read(line, place)
-        if not digests:
-            begins = entry.previous
-        elif entry.previous != digests[-1]:
-            raise AuditError("audit.chain_broken", f"{place} does not follow from the line before")
-        digests.append(digest(line))
-        if (seal := seal_of(entry, place)) is not None:
-            if key is not None:
-                seal.verify(key)
-            found.append((count, seal))
-        elif entry.event == REMOVED:
-            removed[str(entry.details.get("last", ""))] = int(entry.details.get("lines", 0))
-        elif entry.event == LOST:
-            losses.append(count)
-    if is_whole and begins not in removed:
+    chain = _follow(lines)
+    found, begins, length = chain.seals, chain.heads[0], len(chain.heads) - 1
+    for seal in [*(seal for _, seal in found), *seals]:
+        if keys:
+            seal.verify(*keys)
+    if is_whole and begins not in chain.removed:
         raise AuditError("audit.no_beginning", "line 1 is not the first, and no line says that older ones were removed")
-    before = removed[begins] if is_whole else (found[0][1].lines - found[0][0] + 1 if found else 0)
+    before = chain.removed[begins] if is_whole else (found[0][1].lines - found[0][0] + 1 if found else 0)
     for count, seal in found:
         if seal.lines != before + count - 1:
             raise AuditError("audit.bad_seal", f"line {count} seals {seal.lines} lines, not {before + count - 1}")
-    if is_whole and losses:
-        raise AuditError("audit.truncated", f"line {losses[0]} says that lines before it are gone")
-    _expect(seals, key, [begins, *digests], before)
-    sealed = found[-1] if found else None
-    unsealed = len(digests) - (sealed[0] if sealed is not None else 0)
-    return Verdict(len(digests), len(found), unsealed, before, sealed[1].at if sealed is not None else None)
+    if not is_whole:
+        seals = [seal for seal in seals if found and before <= seal.lines <= before + length]
+    _expect(seals, chain.heads, before)
+    last, sealed_at = (found[-1][0], found[-1][1].at) if found else (0, None)
+    return Verdict(length, len(found), length - last, before, sealed_at, tuple(chain.losses))
 
 
-def _expect(seals: Sequence[Seal], key: PublicKey | None, heads: Sequence[str], before: int) -> None:
-    """Find each seal of the platform's in the chain: `heads` are the digests after `before` lines, and after each."""
-    newest = max((seal.at for seal in seals), default=0)
+@dataclass(slots=True)
+class _Chain:
+    """Lines that follow from each other: the digest before the first and after each, and what some of them say."""
+
+    heads: list[str]
+    seals: list[tuple[int, Seal]]
+    losses: list[int]
+    removed: dict[str, int]
+
+
+def _follow(lines: Iterable[bytes]) -> _Chain:
+    chain = _Chain([], [], [], {GENESIS: 0})
+    for count, line in enumerate(lines, start=1):
+        place = f"line {count}"
+        entry = read(line, place)
+        if not chain.heads:
+            chain.heads.append(entry.previous)
+        if entry.previous != chain.heads[-1]:
+            raise AuditError("audit.chain_broken", f"{place} does not follow from the line before")
+        chain.heads.append(digest(line))
+        if (seal := seal_of(entry, place)) is not None:
+            chain.seals.append((count, seal))
+        elif entry.event == REMOVED:
+            number = entry.details.get("lines")
+            if not isinstance(number, int):
+                raise AuditError("audit.chain_broken", f"{place} does not say how many lines were removed")
+            chain.removed[str(entry.details.get("last"))] = number
+        elif entry.event == LOST:
+            chain.losses.append(count)
+    chain.heads = chain.heads or [GENESIS]
+    return chain
+
+
+def _expect(seals: Sequence[Seal], heads: Sequence[str], before: int) -> None:
+    """Find each seal of the platform's in the chain: `heads` are the digests after `before` lines, and after each.
+
+    How old lines are is told by the seals that have the platform's clock: nobody sets that at the terminal.
+    """
+    dated = [seal for seal in seals if seal.clock == "platform"]
+    newest = max((seal.at for seal in dated), default=0)
+    old = max((seal.lines for seal in dated if seal.at <= newest - KEPT_SECONDS), default=0)
     for seal in seals:
-        if key is not None:
-            seal.verify(key)
         place = seal.lines - before
-        if place < 0 and seal.at > newest - KEPT_SECONDS:
+        if place < 0 and seal.lines > old:
             raise AuditError("audit.truncated", f"lines up to {seal.lines} are gone, and younger than 180 days")
         if place >= len(heads):
             raise AuditError("audit.truncated", f"the platform has a seal over {seal.lines} lines; some are gone")

@@ -1,10 +1,11 @@
 """`govterm audit`: verify the audit log and export of it, on the terminal or on a copy, without the daemon (H7)."""
 
 import base64
+import binascii
 import datetime
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,10 @@ KeyOption = Annotated[
     Path,
     typer.Option(help="The terminal's identity key: the public one (DER or PEM), or its own.", metavar="FILE"),
 ]
+KeysOption = Annotated[
+    list[Path],
+    typer.Option("--key", help="As above; once for each that the terminal has had.", metavar="FILE"),
+]
 DayOption = Annotated[datetime.datetime, typer.Option(formats=["%Y-%m-%d"], metavar="DAY")]
 _DIRECTORY = Path("/var/lib/govterm")
 _KEY = Path("/etc/govterm/credentials/identity.der")
@@ -42,7 +47,7 @@ def verify(
         Path | None, typer.Argument(help="An export; without it, the log in DIR is verified.", metavar="[EXPORT]")
     ] = None,
     directory: DirectoryOption = _DIRECTORY,
-    key: KeyOption = _KEY,
+    key: KeysOption = [_KEY],  # noqa: B006 - typer copies it
     seals: Annotated[
         Path | None, typer.Option(help="The seals that the platform holds, one JSON object a line.", metavar="FILE")
     ] = None,
@@ -53,25 +58,28 @@ def verify(
     """
     import msgspec
 
-    from runtime.audit_chain import Seal, closed_files, lines_of
+    from runtime.audit_chain import AuditError, Seal, lines_of
     from runtime.audit_chain import verify as verify_chain
 
-    current = directory / "audit.jsonl"
     with _told():
-        public = _public_key(key)
+        keys = [_public_key(one) for one in key]
         held = [] if seals is None else _read(seals).splitlines()
         try:
             expected = [msgspec.json.decode(line, type=Seal) for line in held if line.strip()]
-        except msgspec.DecodeError:
-            raise typer.BadParameter("not a file of seals", param_hint="--seals") from None
-        files = [file] if file is not None else [*closed_files(current), current]
-        verdict = verify_chain(lines_of(files), public, seals=expected, is_whole=file is None)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise AuditError("audit.read_failed", f"{seals} is no file of seals") from None
+        files = [file] if file is not None else _files(directory)
+        verdict = verify_chain(lines_of(files), *keys, seals=expected, is_whole=file is None)
     typer.echo(f"{verdict.lines} lines follow from each other, after {verdict.removed} older ones that are not here")
     typer.echo(
         f"{verdict.seals} seals are by this key" + (f", the last of {_time(verdict.sealed_at)}" * bool(verdict.seals))
     )
     if verdict.unsealed:
         _say(f"{verdict.unsealed} lines at the end are not sealed yet: nothing proves that there were no more.")
+    for line in verdict.losses:
+        _say(f"line {line} says that the daemon found lines before it gone, or changed (audit.truncated)")
+    if verdict.losses:
+        raise typer.Exit(_NOT_DONE)
 
 
 @audit.command()
@@ -85,13 +93,12 @@ def export(
 
     Anybody can verify it by the public key alone.
     """
-    from runtime.audit_chain import closed_files, lines_of, slice_of
+    from runtime.audit_chain import lines_of, slice_of
     from runtime.durable import write_new
 
-    current = directory / "audit.jsonl"
     first, last = (day.replace(tzinfo=_CHINA).timestamp() for day in (begins, ends + _DAY))
     with _told():
-        lines = slice_of(list(lines_of([*closed_files(current), current])), first, last)
+        lines = slice_of(list(lines_of(_files(directory))), first, last)
         if not lines:
             _say("govterm: there is no line of these days")
             raise typer.Exit(_NOT_DONE)
@@ -119,7 +126,8 @@ def _public_key(file: Path) -> "PublicKey":
     content = _read(file)
     if content.startswith(b"-----BEGIN PUBLIC KEY-----"):
         body = b"".join(line for line in content.split(b"\n") if not line.startswith(b"-----"))
-        content = base64.b64decode(body)
+        with suppress(binascii.Error):  # what is no Base64 is no DER either
+            content = base64.b64decode(body)
     try:
         return PublicKey.from_der(content)
     except TransportError:
@@ -128,6 +136,15 @@ def _public_key(file: Path) -> "PublicKey":
             return pair.public
         finally:
             pair.wipe()
+
+
+def _files(directory: Path) -> list[Path]:
+    """Return the files of the log; right behind a closed one there may be no present one yet."""
+    from runtime.audit_chain import closed_files
+
+    current = directory / "audit.jsonl"
+    closed = closed_files(current)
+    return [*closed, current] if current.exists() or not closed else closed
 
 
 def _read(file: Path) -> bytes:

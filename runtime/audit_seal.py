@@ -57,8 +57,8 @@ class Seals:
         """The platform's time (UTC seconds) of the last seal that has it: it is not earlier now."""
 
     async def open(self) -> None:
-        """See when the log was sealed last; raise AuditError."""
-        self._learn((await self._audit.standing()).seal)
+        """See what the platform's time was at least; raise AuditError."""
+        self.known_time = await self._audit.known_time()
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Look after the log until cancelled; what cannot be done now is tried at the next look."""
@@ -90,7 +90,8 @@ class Seals:
         at = int(self._origin.wall_clock() if now is None else now)
         clock: Literal["platform", "own"] = "own" if now is None else "platform"
         seal = await self._audit.seal(self._sign, self._terminal, at, clock, ends_file=ends_file)
-        self._learn(seal)
+        if seal.clock == "platform":
+            self.known_time = max(self.known_time, float(seal.at))
         log.info("audit_sealed", lines=seal.lines, clock=seal.clock)
         head, signature = bytes.fromhex(seal.head), bytes.fromhex(seal.signature)
         origin = self._origin
@@ -98,7 +99,7 @@ class Seals:
         await self._journal.append(told)
 
     async def _bound(self, present_bytes: int) -> None:
-        """Remove the oldest files of a log that is too long, as far as they are old enough by the platform's clock."""
+        """Remove the oldest files of a log that is too long, as far as they are old enough by the last seal."""
         closed = await self._audit.closed()
         total = present_bytes + sum(size for size, _ in closed)
         old = min(self._old(closed), len(closed) - 1)  # the present file's first line follows from the last closed one
@@ -114,20 +115,16 @@ class Seals:
             self._sound(OVER_BUDGET, "audit")
 
     def _old(self, closed: list[tuple[int, Seal | None]]) -> int:
-        """Return how many of the oldest files a seal by the platform's clock proves to be older than KEPT_SECONDS."""
-        now = self._platform_time()
-        if now is None:
-            return 0
+        """Return how many of the oldest files seals by the platform's clock prove to be older than KEPT_SECONDS.
+
+        The last one dates them, so who verifies by the seals finds the same.
+        """
         old = [
             number
             for number, (_, seal) in enumerate(closed, start=1)
-            if seal is not None and seal.clock == "platform" and seal.at <= now - KEPT_SECONDS
+            if seal is not None and seal.clock == "platform" and seal.at <= self.known_time - KEPT_SECONDS
         ]
         return max(old, default=0)
-
-    def _learn(self, seal: Seal | None) -> None:
-        if seal is not None and seal.clock == "platform":
-            self.known_time = max(self.known_time, float(seal.at))
 
 
 def _day(unix: float) -> str | None:

@@ -114,9 +114,11 @@ class Commands:
         """Take one command and tell the platform what became of it (T12); raise JournalError, then it comes again.
 
         One that the journal has, though its line broke before that was known, is not taken again; what it orders is.
+        An expired one has no effect, but a StaffRevocation has: to take a role away too late is better than never (H6).
         """
-        content, code = (None, EXPIRED) if expired else self._decoded(command)
-
+        content, code = self._decoded(command)
+        if expired and not isinstance(content, StaffRevocation):
+            content, code = None, EXPIRED
         now = self._platform_time()
 
         def work(db: sqlite3.Connection) -> None:

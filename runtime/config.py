@@ -206,9 +206,10 @@ def check_machine(settings: Settings) -> list[Mistake]:
     ui_ids = {_user_id(user) for user in settings.api.ui_users}
     for key in ("ui_users", *_STAFF):
         for user in getattr(settings.api, key):
-            if (user_id := _user_id(user)) is None:
+            user_id = _user_id(user)
+            if user_id is None and key == "ui_users":  # `check_accounts` says it of the staff's
                 mistakes.append(Mistake(f"api.{key}", "a user of this machine", repr(user)))
-            elif key in _STAFF and user_id in ui_ids:
+            elif user_id is not None and key in _STAFF and user_id in ui_ids:
                 mistakes.append(Mistake(f"api.{key}", _NO_UI, repr(user)))
     mistakes += _file_mistakes(settings)
     for kind, section in settings.devices.items():

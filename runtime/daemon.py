@@ -12,7 +12,7 @@ from runtime.alarms import Alarms
 from runtime.api.listen import Listeners
 from runtime.api.presence import Presence
 from runtime.api.preview import Previews
-from runtime.api.roles import Roles
+from runtime.api.roles import Role, Roles
 from runtime.api.server import ApiServer
 from runtime.api.table import Terminal
 from runtime.approvals import Approvals
@@ -111,6 +111,7 @@ class Daemon:
             journal, origin, self._platform_time, lambda alarms, late: show.figures("alarms", open=alarms, late=late)
         )
         sound = self._alarms.sound
+        audit.watch(sound)
         self._seals = Seals(
             audit,
             journal,
@@ -188,10 +189,6 @@ class Daemon:
         self._power = PowerKeeper(
             settings.power, devices.values(), ups, audit=audit, origin=origin, board=self._state, means=means
         )
-
-    def sound(self, code: str, subject: str) -> None:
-        """Raise an alarm about what was found before the daemon serves."""
-        self._alarms.sound(code, subject)
 
     async def run(self, listeners: Listeners, notifier: Notifier, stop: asyncio.Event) -> None:
         """Serve until `stop`, then stop in order."""
@@ -330,7 +327,7 @@ class Daemon:
             alarms=self._alarms,
             lockdown=self._lockdown,
             staff=self._staff,
-            approvals=Approvals(self._audit),
+            approvals=Approvals(self._audit, lambda uid: Role.OPERATOR in self._staff.roles(uid)),
             terminal_id=settings.platform.terminal_id,
             wall_clock=self._seams.wall_clock,
         )

@@ -48,20 +48,19 @@ async def run_daemon(
         journal = Journal(seams.journal, seams.wall_clock)
         await journal.open(notifier.starting)
         audit = Audit(seams.journal, settings.audit_file, seams.wall_clock)
+        alarms = Alarms(journal, origin, lambda: None, lambda *_: None)
         if (lines_lost := await audit.missing()) is not None:
+            await alarms.sound_at_once(lines_lost, "audit")  # first: the line is what the next start finds in order
             await audit.note(LOST, actor="daemon", details={"code": lines_lost})
         await _note_start(settings, enrolment, journal, audit, origin)
         lock = locking(settings.security, Cause("journal_damage", DAMAGED, "journal"), seams.wall_clock())
-        await tell_rebuilds(journal, audit, Alarms(journal, origin, lambda: None, lambda *_: None), origin, lock)
+        await tell_rebuilds(journal, audit, alarms, origin, lock)
         journal.watch_damage(stop.set)
         if enrolment.refusal is not None:
-            alarms = Alarms(journal, origin, lambda: None, lambda *_: None)
             await alarms.sound_at_once(enrolment.refusal.code, "enrolment")
             await audit.note("start_refused", actor="daemon", details={"code": enrolment.refusal.code})
             raise enrolment.refusal
         daemon = Daemon(settings, seams, enrolment=enrolment, journal=journal, audit=audit, origin=origin, roles=roles)
-        if lines_lost is not None:
-            daemon.sound(lines_lost, "audit")
         await daemon.run(listeners, notifier, stop)
         await audit.note("daemon_stopped", actor="daemon")
         await journal.back_up(seconds=STOP_SECONDS)

@@ -13,7 +13,7 @@ from runtime.config import Settings
 from runtime.journal import Journal
 from runtime.seams import Seams
 from runtime.supervisor import Supervisor
-from runtime.trust import Trust
+from runtime.trust import Trust, TrustError
 
 START_SECONDS = 60.0
 """A driver that neither serves nor fails within this hangs; the slowest of ours needs a third of it."""
@@ -63,13 +63,14 @@ class Peripherals:
         await self._audit.append("device_retry_ordered", actor=actor, details={"device": unit})
         self._supervisor.retry(unit)
 
-    async def accept(self, kind: str, *, actor: str) -> None:
-        """Accept the device that was refused as swapped, because an operator says so.
+    async def accept(self, kind: str, identity: str, *, actor: str) -> None:
+        """Accept the device of this identity that was refused as swapped, because an operator says so.
 
         Raises UnknownUnit, TrustError, and AuditError when it cannot be noted.
         """
         self._supervisor.require(kind)
-        identity = self._trust.refused(kind)
+        if (found := self._trust.refused(kind)) != identity:
+            raise TrustError(f"the {kind} that waits to be accepted is {found}")
         await self._audit.append("device_accept_ordered", actor=actor, details={"device": kind, "identity": identity})
         await self._trust.accept(kind, identity)
         self._supervisor.retry(kind)

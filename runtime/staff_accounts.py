@@ -18,16 +18,19 @@ def check_accounts(
 ) -> list[Mistake]:
     """Return what is wrong with the accounts of those who may be staff, where the platform grants their roles.
 
-    Passwords are looked at where `shadow` can be read, which root can. `accounts` are this machine's, by default.
+    Where `shadow` cannot be read, which root can, that is a mistake: passwords are unknown then. `accounts` are this
+    machine's, by default.
     """
     if api.staff != "granted":
         return []
     known = pwd.getpwall() if accounts is None else accounts
     ages = _ages(shadow)
     mistakes = []
+    if ages is None and (api.operator_users or api.tester_users):
+        mistakes.append(Mistake(str(shadow), "a file to read passwords' ages in: run this as root", "unknown"))
     for key in ("operator_users", "tester_users"):
         for user in getattr(api, key):
-            mistakes += [Mistake(f"api.{key}", *what) for what in _wrong(user, known, ages)]
+            mistakes += [Mistake(f"api.{key}", *what) for what in _wrong(user, known, ages or {})]
     return mistakes
 
 
@@ -37,7 +40,7 @@ def _wrong(user: str, known: Sequence[pwd.struct_passwd], ages: dict[str, tuple[
         return [("an account's name: one for each person (H6)", repr(user))]
     uid = next((one.pw_uid for one in known if one.pw_name == user), None)
     if uid is None:
-        return []  # runtime.config.check_machine says so
+        return [("an account of this machine", repr(user))]
     found = []
     if uid < FIRST_PERSON_UID:
         found.append((f"a person's account, with a uid of {FIRST_PERSON_UID} or more", f"{user!r} has {uid}"))
@@ -53,11 +56,11 @@ def _wrong(user: str, known: Sequence[pwd.struct_passwd], ages: dict[str, tuple[
     return found
 
 
-def _ages(shadow: Path) -> dict[str, tuple[str, str]]:
-    """Return each account's password field and the days its password may live (shadow(5)); empty where unreadable."""
+def _ages(shadow: Path) -> dict[str, tuple[str, str]] | None:
+    """Return each account's password field and the days its password may live (shadow(5)); None where unreadable."""
     try:
         text = shadow.read_text()
     except OSError:
-        return {}
+        return None
     rows = [line.split(":") for line in text.splitlines()]
     return {row[0]: (row[1], row[4]) for row in rows if len(row) >= 5}

@@ -85,14 +85,8 @@ class Connection:
             await self._client.close()
             self.ended.set()
 
-    def end(self) -> None:
-        """End what the client is doing and read no more of it: its user has lost a role."""
-        for task in self._requests:
-            task.cancel()
-        self.cut()
-
     def cut(self) -> None:
-        """Read no more of this client; what it is still owed is sent if it takes it."""
+        """Read no more of this client; what it asked for may end within CANCEL_SECONDS, and is sent if it takes it."""
         if self._reading is not None and not self._reading.expired():
             self._reading.reschedule(asyncio.get_running_loop().time())
 
@@ -148,15 +142,13 @@ class Connection:
         """Return the parameters of a call and what does it, both for this caller; both raise RpcError."""
         row = self._allowed(method)
         decoded = _params(row, params)
-        if row.is_sensitive and self._terminal.staff.is_granted:
-            self._expect_approval(row, decoded)
         return decoded, partial(self._work, row, decoded)
 
-    def _expect_approval(self, method: Method, params: msgspec.Struct) -> None:
+    async def _expect_approval(self, method: Method, params: msgspec.Struct) -> None:
         """Go on when another person has approved of this; else ask for that, and refuse until then (H10)."""
-        act = self._terminal.approvals.ask(self.uid, self.actor, method.name, msgspec.json.encode(params))
+        act = await self._terminal.approvals.ask(self.uid, self.actor, method.name, msgspec.json.encode(params))
         if act is not None:
-            self._group.create_task(self._terminal.approvals.note(act), name="api-act")
+            self._terminal.staff.refused(self.uid)
             raise RpcError(
                 rpc.APPLICATION_ERROR,
                 "caller.second_person",
@@ -181,6 +173,8 @@ class Connection:
 
     async def _work(self, method: Method, params: msgspec.Struct) -> msgspec.Struct:
         try:
+            if method.is_sensitive and self._terminal.staff.is_granted:
+                await self._expect_approval(method, params)
             return await method.handler(self._terminal, self, params)
         except Exception as error:  # noqa: BLE001 - the supervised boundary: no request ends the daemon
             raise _refusal(method, error) from None

@@ -41,7 +41,7 @@ VALUES: Mapping[str, Any] = {
     "Act.method": "devices.accept",
     "asked_by": "uid 1201 zhang operator:g-0142",
     "approved_by": "uid 1202 li operator:g-0143",
-    "Act.parameters": '{"device":"idcard"}',
+    "Act.parameters": '{"device":"idcard","identity":"SAM-V 05.01"}',
     "OperationFailure.code": "session.ended",
     "Reason.code": "idcard.offline",
     "Ticket.code": "idcard.offline",

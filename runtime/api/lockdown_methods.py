@@ -20,7 +20,7 @@ class LockList(msgspec.Struct, frozen=True):
 class OfLock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Names a lock."""
 
-    lock: Annotated[str, Meta(min_length=1, max_length=64, description="What lockdown.list returned.")]
+    lock: Annotated[str, Meta(pattern="^[0-9a-f]{8}$", description="What lockdown.list returned.")]
 
 
 async def _list(terminal: Terminal, _caller: Caller, _params: Nothing) -> LockList:

@@ -9,6 +9,7 @@ from runtime.api.shapes import (
     AlarmDraft,
     AlarmList,
     AlarmWanted,
+    DeviceAccepted,
     Nothing,
     OfDevice,
     TicketStep,
@@ -47,8 +48,8 @@ async def _retry(terminal: Terminal, caller: Caller, params: OfDevice) -> Nothin
     return Nothing()
 
 
-async def _accept(terminal: Terminal, caller: Caller, params: OfDevice) -> Nothing:
-    await terminal.peripherals.accept(params.device, actor=caller.actor)
+async def _accept(terminal: Terminal, caller: Caller, params: DeviceAccepted) -> Nothing:
+    await terminal.peripherals.accept(params.device, params.identity, actor=caller.actor)
     return Nothing()
 
 
@@ -112,10 +113,11 @@ METHODS = (
     Method(
         "devices.accept",
         Role.OPERATOR,
-        OfDevice,
+        DeviceAccepted,
         Nothing,
         _accept,
-        "Accept the device that was refused as `KIND.swapped`: from now on its identity is the expected one. Audited.",
+        "Accept the device of this identity that was refused as `KIND.swapped`: from now on it is the expected one. It "
+        "is audited.",
         ("unit.unknown", "device.not_swapped"),
         is_sensitive=True,
     ),

@@ -49,7 +49,7 @@ class DayWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class OrderNamed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Names an order of `payments.day`."""
 
-    order: _Order
+    order: Annotated[str, Meta(pattern="^P-[0-9A-Z-]{1,20}$", description="As `P-7K2M-Q9XD-S`.")]
 
 
 class PinKeyPressed(msgspec.Struct, frozen=True):

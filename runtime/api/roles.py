@@ -4,6 +4,10 @@ import pwd
 from collections.abc import Sequence
 from enum import StrEnum
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 
 class Role(StrEnum):
     """What a caller may do.
@@ -29,7 +33,8 @@ class RoleError(Exception):
 class Roles:
     """The roles that each configured user may have: `ui` alone, or `operator`, `tester` or both.
 
-    `runtime.staff.Staff` says which of them a member of the staff has at the moment.
+    `runtime.staff.Staff` says which of them a member of the staff has at the moment. One without an account here is
+    left out: the account of one person takes no terminal out of service. Raises RoleError.
     """
 
     def __init__(
@@ -42,7 +47,11 @@ class Roles:
         self._accounts: dict[int, str] = {}
         for role, users in ((Role.OPERATOR, operator_users), (Role.TESTER, tester_users)):
             for user in users:
-                uid = _uid(user)
+                try:
+                    uid = _uid(user)
+                except RoleError:
+                    log.warning("staff_account_unknown", role=role, account=user)
+                    continue
                 roles = self.of(uid) | {role}
                 if Role.UI in roles:
                     raise RoleError("api.user_twice", f"user {user} is in both ui_users and {role}_users")

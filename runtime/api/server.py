@@ -20,6 +20,8 @@ MOST_CONNECTIONS = 16
 """Connections of one user at a time."""
 ACCEPT_PAUSE_SECONDS = 0.2
 """After an accept that failed (no descriptors left), so that the failure is not a busy loop."""
+AGAIN_SECONDS = 86_400.0
+"""After this, what a user is refused again is told again."""
 STOP_SECONDS = 2.0
 """What clients may take to be told that the daemon stops."""
 
@@ -33,7 +35,7 @@ class ApiServer:
         self._line_limit_bytes = line_limit_bytes
         self._connections: set[Connection] = set()
         self._by_uid: Counter[int] = Counter()
-        self._refused: set[tuple[int, str]] = set()
+        self._refused: dict[tuple[int, str], float] = {}
 
     async def serve(self, listener: ClientListener) -> None:
         """Accept clients until cancelled."""
@@ -50,7 +52,7 @@ class ApiServer:
         """End what a user does here: a role of his is over."""
         for connection in self._connections:
             if connection.uid == uid:
-                connection.end()
+                connection.cut()
 
     async def stop(self) -> None:
         """Cut every connection off, giving each STOP_SECONDS to take what it is owed."""
@@ -89,10 +91,11 @@ class ApiServer:
         await self._note_refused(client.uid, "connect")
 
     async def _note_refused(self, uid: int, what: str) -> None:
-        """Tell what a user was refused, once for each; whoever goes on knocking fills neither log."""
+        """Tell what a user was refused, once a day for each; whoever goes on knocking fills neither log."""
         self._terminal.staff.refused(uid)
-        if (uid, what) not in self._refused:
-            self._refused.add((uid, what))
+        now = asyncio.get_running_loop().time()
+        if now >= self._refused.get((uid, what), now):
+            self._refused[uid, what] = now + AGAIN_SECONDS
             log.warning("caller_refused", uid=uid, what=what)
             actor = self._terminal.staff.actor(uid)
             await self._terminal.audit.note("caller_refused", actor=actor, details={"what": what})

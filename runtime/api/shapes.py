@@ -122,7 +122,20 @@ class ReprintWanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class OfDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Names a component of `terminal.status` that is supervised."""
 
-    device: Annotated[str, Meta(max_length=64, description="For instance `idcard`.")]
+    device: Annotated[str, Meta(pattern="^[a-z_-]{1,32}$", description="For instance `idcard`.")]
+
+
+class DeviceAccepted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names a device that was refused as swapped, and its identity."""
+
+    device: Annotated[str, Meta(pattern="^[a-z_-]{1,32}$", description="For instance `idcard`.")]
+    identity: Annotated[
+        str,
+        Meta(
+            pattern="^[ -~]{1,128}$",
+            description="As terminal.status shows it, or the refusal of a call with another one.",
+        ),
+    ]
 
 
 class TicketStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ from msgspec import Meta
 from runtime.api.roles import Role
 from runtime.api.shapes import Nothing
 from runtime.api.table import Caller, Method, Terminal
-from runtime.approvals import Act
+from runtime.approvals import Act, ApprovalError
 
 
 class ActList(msgspec.Struct, frozen=True):
@@ -30,7 +30,11 @@ async def _acts(terminal: Terminal, _caller: Caller, _params: Nothing) -> ActLis
 
 
 async def _approve(terminal: Terminal, caller: Caller, params: OfAct) -> Act:
-    return await terminal.approvals.approve(params.act, caller.uid, caller.actor)
+    try:
+        return await terminal.approvals.approve(params.act, caller.uid, caller.actor)
+    except ApprovalError:
+        terminal.staff.refused(caller.uid)
+        raise
 
 
 METHODS = (

@@ -423,13 +423,15 @@ class TerminalMethods(Typed):
         self,
         *,
         device: str,
+        identity: str,
         seconds: float = DEFAULT_SECONDS,
     ) -> Nothing:
-        """Accept the device that was refused as KIND.swapped: from now on its identity is the expected one."""
+        """Accept the device of this identity that was refused as KIND.swapped: from now on it is the expected one."""
         result: Nothing = await self._ask(
             "devices.accept",
             seconds,
             device=device,
+            identity=identity,
         )
         return result
 

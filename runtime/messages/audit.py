@@ -1,7 +1,8 @@
 """Who may maintain the terminal, as the platform signs it (H6, H10), and the seals of the audit log (H7).
 
 A staff word is a command. It carries a signature of its own, because it is kept: the terminal verifies it again at each
-start, so nobody makes himself staff by a row in the journal.
+start, so no row in the journal makes somebody staff whom the platform never did. One that was revoked or replaced
+verifies until it ends: who can write the journal, as root can, can put it back.
 """
 
 from typing import Annotated, Literal

@@ -31,7 +31,7 @@ from sim.people import Population
 from sim.platform import trial
 from sim.platform.faults import Faults
 from sim.platform.line import TerminalLine
-from sim.platform.maintenance import Maintenance, is_right
+from sim.platform.maintenance import Maintenance
 from sim.platform.services import Services
 from sim.platform.services.desk import Desk
 from sim.platform.store import Store, StoredCall
@@ -399,8 +399,10 @@ class Platform:
         except MessageError as error:
             self._complain(error.code, terminal)
             return None
-        if isinstance(message, AuditSeal) and not is_right(terminal, message, self.keys.terminals[terminal]):
-            self._complain("audit.bad_seal", terminal)
+        if isinstance(message, AuditSeal):
+            code = self.maintenance.complaint(terminal, message, self.keys.terminals[terminal])
+            if code is not None:
+                self._complain(code, terminal)
         return msgspec.json.encode(message).decode()
 
     def _presence(self, terminal: str, body: bytes) -> None:

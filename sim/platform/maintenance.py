@@ -74,6 +74,21 @@ class Maintenance:
         told = [from_payload(Payload(_SEAL.schema, _SEAL.version, False, body), AuditSeal) for (body,) in bodies]
         return [msgspec.to_builtins(seal_of(terminal, one)) for one in told]
 
+    def complaint(self, terminal: str, told: AuditSeal, identity: sm2.PublicKey) -> str | None:
+        """Return the code of what is wrong with a seal that comes after those that are held, None if nothing.
+
+        `audit.bad_seal`: the terminal did not sign it. `audit.went_back`: it is over no more lines than an earlier one;
+        the same seal told again, as by a journal that was made anew, is none.
+        """
+        seal = seal_of(terminal, told)
+        try:
+            seal.verify(identity)
+        except AuditError as error:
+            return error.code
+        held = {(one["lines"], one["head"]) for one in self.audit_seals(terminal)}
+        is_more = all(seal.lines > int(str(lines)) for lines, _ in held)
+        return None if is_more or (seal.lines, seal.head) in held else "audit.went_back"
+
     def _signed(self, word: W) -> str:
         for terminal in self.terminals:
             signature = self.signing.sign(word_content(terminal, word))
@@ -84,12 +99,3 @@ class Maintenance:
 def seal_of(terminal: str, told: AuditSeal) -> Seal:
     """Return a terminal's seal as its audit log has it."""
     return Seal(terminal, told.at, told.clock, told.lines, told.head.hex(), told.signature.hex())
-
-
-def is_right(terminal: str, told: AuditSeal, identity: sm2.PublicKey) -> bool:
-    """Whether the terminal signed what it says of its audit log."""
-    try:
-        seal_of(terminal, told).verify(identity)
-    except AuditError:
-        return False
-    return True

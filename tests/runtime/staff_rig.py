@@ -7,8 +7,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from runtime.api.roles import Roles
+from runtime.messages.audit import RemoteWindow, StaffGrant, word_content
+from runtime.staff import Staff
 from sim.virtual_time import run
-from tests.runtime.house import OPERATOR_UID, Caller, House, living
+from tests.runtime.house import EPOCH, OPERATOR_UID, SIGNING, TERMINAL, Caller, House, living
 
 SECOND_UID = 1005
 OPERATOR, SECOND = str(OPERATOR_UID), str(SECOND_UID)
@@ -55,3 +58,32 @@ def tell(directory: Path, story: Callable[[StaffHouse, Caller], Awaitable[T]], *
             return await story(there, ui)
 
     return run(main())
+
+
+def grant(**how: Any) -> StaffGrant:
+    """A grant of the operator's role for an hour, signed by the platform."""
+    said = StaffGrant("g-1", OPERATOR, "operator", False, int(EPOCH), int(EPOCH) + 3_600, b"")
+    said = msgspec.structs.replace(said, **how)
+    return msgspec.structs.replace(said, signature=SIGNING.sign(word_content(TERMINAL, said)))
+
+
+def window(**how: Any) -> RemoteWindow:
+    """A window for the operator's account, open for an hour, signed by the platform."""
+    said = RemoteWindow("w-1", (OPERATOR,), "bastion-1", int(EPOCH), int(EPOCH) + 3_600, b"")
+    said = msgspec.structs.replace(said, **how)
+    return msgspec.structs.replace(said, signature=SIGNING.sign(word_content(TERMINAL, said)))
+
+
+def staff(*, platform_time: Callable[[], float | None] = lambda: EPOCH + 1) -> Staff:
+    """Staff without a house, a second after EPOCH."""
+    return Staff(
+        Roles(["1001"], [OPERATOR, SECOND], [SECOND]),
+        is_granted=True,
+        terminal=TERMINAL,
+        platform_key=SIGNING.public,
+        now=lambda: EPOCH + 1,
+        platform_time=platform_time,
+        audit=None,
+        board=None,
+        sound=lambda *_: None,
+    )

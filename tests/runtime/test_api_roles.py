@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from structlog.testing import capture_logs
 
 from runtime.api.examples import example_params
 from runtime.api.methods import METHODS
@@ -68,6 +69,17 @@ def test_roles_are_by_name_or_number():
     with pytest.raises(RoleError) as unknown:
         Roles(["no-such-user-here"])
     assert unknown.value.code == "api.user_unknown"
+
+
+def test_the_account_of_one_person_that_was_deleted_takes_nobody_elses_role():
+    """H6: nor the terminal out of service."""
+    with capture_logs() as lines:
+        roles = Roles(["1001"], ["who-left-us", "1002"], ["who-left-us"])
+    assert roles.staff() == [1002]
+    assert [(line["event"], line["role"]) for line in lines] == [
+        ("staff_account_unknown", "operator"),
+        ("staff_account_unknown", "tester"),
+    ]
 
 
 @pytest.mark.parametrize("lists", [(["root"], ["0"], []), (["root"], [], ["0"]), (["0", "7"], ["5"], ["7"])])

@@ -128,7 +128,18 @@ def test_a_seal_counts_the_lines_before_it(days):
 def test_lines_that_the_daemon_found_gone_are_told_again(days):
     lines, _ = days
     told = {"at": NOON, "event": LOST, "actor": "daemon", "details": {"code": "audit.truncated"}, "previous": ""}
-    assert refused(chained([*lines[:3], json.dumps(told).encode()])) == "audit.truncated"
+    verdict = verify(chained([*lines[:3], json.dumps(told).encode()]), PUBLIC)
+    assert (verdict.lines, verdict.losses) == (4, (4,))
+
+
+def test_a_loss_that_was_told_hides_no_other(days):
+    lines, seals = days
+    told = {"at": NOON, "event": LOST, "actor": "daemon", "details": {"code": "audit.truncated"}, "previous": ""}
+    again = [*lines, *chained([msgspec.json.encode(told)], digest(lines[-1]))]
+    assert verify(again, PUBLIC, seals=seals).losses == (15,)
+    assert refused(again[:8], seals) == "audit.truncated"
+    unsealed = [line for line in again if json.loads(line)["event"] != SEALED]
+    assert refused(chained(unsealed), seals) == "audit.chain_broken"
 
 
 async def test_older_lines_that_a_line_says_were_removed_are_no_fault_unless_they_were_too_young(days):
@@ -144,6 +155,56 @@ async def test_older_lines_that_a_line_says_were_removed_are_no_fault_unless_the
     verify(left, PUBLIC, seals=[msgspec.structs.replace(old, signature=signed), *seals[1:]])
 
 
+def left_of(lines: list[bytes], count: int) -> list[bytes]:
+    """Take the oldest lines away and say so, as anybody can who may write the file."""
+    about = {"lines": count, "last": digest(lines[count - 1])}
+    told = {"at": NOON, "event": "audit_removed", "actor": "daemon", "details": about, "previous": digest(lines[-1])}
+    return [*lines[count:], msgspec.json.encode(told)]
+
+
+@pytest.mark.parametrize("years", [10, -10])
+async def test_a_seal_by_the_terminals_own_clock_makes_no_line_old(tmp_path, years):
+    """H7: a clock that was set wrong, by somebody, is in no account."""
+    async with log_of(tmp_path, days=2) as log:
+        log.platform_time, log.now = None, log.now + years * 365 * DAY
+        await log.day()
+        lines, seals = log.lines(), await log.held()
+        assert [seal.clock for seal in seals] == ["platform", "platform", "own"]
+        verify(lines, PUBLIC, seals=seals)
+        assert refused(left_of(lines, 4), seals) == "audit.truncated"
+        assert refused(left_of(lines, len(lines) - 1), seals) == "audit.truncated"
+
+
+async def test_a_seal_by_the_own_clock_is_as_old_as_the_platforms_after_it(tmp_path):
+    async with log_of(tmp_path) as log:
+        log.platform_time = None
+        await log.day()
+        log.platform_time = log.now
+        await log.day()
+        log.pass_time(200 * DAY)
+        await log.day()
+        lines, seals = log.lines(), await log.held()
+        assert [seal.clock for seal in seals] == ["own", "platform", "platform"]
+        assert verify(left_of(lines, 8), PUBLIC, seals=seals).removed == 8
+
+
+def test_a_line_that_does_not_say_how_many_were_removed_is_no_such_line(days):
+    lines, _ = days
+    told = {"at": 0.0, "event": "audit_removed", "actor": "daemon", "details": {"lines": "four"}, "previous": ""}
+    assert refused([*lines, *chained([msgspec.json.encode(told)], digest(lines[-1]))]) == "audit.chain_broken"
+
+
+async def test_a_terminal_that_got_another_identity_is_verified_by_both_keys(tmp_path):
+    async with log_of(tmp_path, days=1) as log:
+        first = len(log.lines())
+    async with log_of(tmp_path, key=OTHER_KEY) as log:
+        log.pass_time(2 * DAY)
+        await log.day()
+        assert refused(log.lines()) == "audit.bad_seal"
+        assert verify(log.lines(), PUBLIC, OTHER_KEY.public).seals == 2
+        assert len(log.lines()) == first + 4
+
+
 def _content(seal: Seal) -> bytes:
     return seal_content(seal.terminal, at=seal.at, clock=seal.clock, lines=seal.lines, head=seal.head)
 
@@ -154,6 +215,12 @@ def test_a_slice_goes_from_seal_to_seal_and_verifies_by_itself(days):
     assert middle == lines[3:8]
     verdict = verify(middle, PUBLIC, is_whole=False)
     assert (verdict.lines, verdict.removed, verdict.unsealed) == (5, 3, 0)
+    seals = days[1]
+    assert verify(middle, PUBLIC, seals=seals, is_whole=False).seals == 2, "what is outside it says nothing of it"
+    forged = msgspec.structs.replace(seals[1], head=seals[0].head)
+    forged = msgspec.structs.replace(forged, signature=KEY.sign(_content(forged)).hex())
+    with pytest.raises(AuditError, match="is not the one"):
+        verify(middle, PUBLIC, seals=[forged], is_whole=False)
     assert slice_of(lines, 0.0, NOON + 1) == lines[:4]
     assert slice_of(lines, NOON + 3 * DAY + 1, NOON + 9 * DAY) == []
     assert slice_of(lines, NOON + 3 * DAY, NOON + 9 * DAY) == lines[11:]

@@ -238,6 +238,18 @@ async def test_words_about_staff_are_kept_revoked_and_forgotten_when_they_are_ov
     assert database.execute("SELECT schema FROM announcements").fetchall() == [("catalogue.announcement",)]
 
 
+async def test_a_revocation_that_comes_late_counts_all_the_same(desk, database):
+    """H6: a line that was down for longer than the command lives leaves nobody his role."""
+    await desk.take(1, GRANT)
+    await desk.take(2, StaffRevocation("g1"), expired=True)
+    assert desk.announced == []
+    assert (await Desk(database).open()).announced == []
+    assert (await desk.told())[-1] == ("command.staff.revocation", "done", None)
+    await desk.take(3, GRANT, expired=True)
+    assert desk.announced == []
+    assert (await desk.told())[-1] == ("command", "refused", "command.expired")
+
+
 async def test_a_forged_word_about_staff_is_refused_and_not_kept(desk):
     await desk.take(1, msgspec.structs.replace(GRANT, signature=b"wrong"))
     assert desk.announced == []

@@ -180,7 +180,7 @@ def test_the_machine_is_asked_for_users_files_and_directories(tmp_path, monkeypa
         (tmp_path / name).chmod(0o400)
     good = changed(
         state_directory=str(tmp_path),
-        api={"ui_users": [str(os.getuid() + 1)], "operator_users": ["root"]},
+        api={"ui_users": [str(os.getuid() + 1)], "operator_users": ["root", "who-left-us"]},
         vision={"photo_library": str(tmp_path / "seal.der")},
     )
     assert check_machine(parse(good)) == []

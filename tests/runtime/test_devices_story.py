@@ -136,7 +136,7 @@ def test_a_swapped_device_is_refused_until_an_operator_accepts_it(tmp_path, monk
         await asyncio.sleep(0.1)
         ((_, first),) = house.rows("SELECT * FROM identities WHERE device = 'idcard'")
         with pytest.raises(Refusal, match=r"device\.not_swapped"):
-            await care.call("devices.accept", device="idcard")
+            await care.call("devices.accept", device="idcard", identity="05.01")
         house.reader_port.unplug()
         house.reader.exchange()
         house.reader_port.plug()
@@ -151,7 +151,9 @@ def test_a_swapped_device_is_refused_until_an_operator_accepts_it(tmp_path, monk
         assert house.reader_port.opened == opened
         (ticket,) = await book(care)
         assert ticket["clocks"]["answer"]["late"]
-        await care.call("devices.accept", device="idcard")
+        with pytest.raises(Refusal, match=r"device\.not_swapped"):
+            await care.call("devices.accept", device="idcard", identity=first)
+        await care.call("devices.accept", device="idcard", identity=shown["identity"])
         await care.component("idcard", "online")
         assert house.rows("SELECT identity FROM identities WHERE device = 'idcard'") == [(shown["identity"],)]
         assert (await care.call("tickets.list"))["late_answers"] == 1
@@ -174,7 +176,7 @@ def test_the_right_device_heals_a_swap_by_being_plugged_in(tmp_path, monkeypatch
         house.hotplug.plug(PORT)
         await care.component("idcard", "online")
         with pytest.raises(Refusal, match=r"device\.not_swapped"):
-            await care.call("devices.accept", device="idcard")
+            await care.call("devices.accept", device="idcard", identity="05.01")
 
     tell(tmp_path, story, monkeypatch)
 
@@ -193,7 +195,7 @@ def test_a_stated_identity_is_the_only_one_and_cannot_be_accepted_away(tmp_path)
             await care.component("idcard", "potentialFraud")
             assert (await state(care, "idcard"))["code"] == "idcard.wrong_device"
             with pytest.raises(Refusal, match=r"device\.not_swapped"):
-                await care.call("devices.accept", device="idcard")
+                await care.call("devices.accept", device="idcard", identity="05.01")
             await care.call("devices.retry", device="idcard")
             await asyncio.sleep(5)
             assert (await state(care, "idcard"))["state"] == "potentialFraud"

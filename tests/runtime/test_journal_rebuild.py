@@ -124,6 +124,35 @@ async def test_the_backup_copy_fills_in_what_is_lost(tmp_path):
     await life(file, rebuilt)
 
 
+@pytest.mark.parametrize("lost", ["a page", "the file"])
+async def test_a_grant_of_the_staff_does_not_come_back_from_the_backup_copy(tmp_path, lost):
+    """H6: it may have been revoked since the copy was made, and the platform says that but once."""
+    file = tmp_path / "journal.db"
+    grant = ("staff.grant", "g-1", 1, b"grant_of_zhang" * 20)
+    others = [("catalogue.announcement", str(number), 1, b"catalogue_" * 20) for number in range(30)]
+
+    async def fills_and_copies(journal: Journal) -> None:
+        statement = "INSERT INTO announcements VALUES (?, ?, ?, ?, 1)"
+        await journal.write(lambda db: db.executemany(statement, [grant, *others]))
+        await journal.back_up(seconds=60.0)
+        await journal.write(lambda db: db.execute("DELETE FROM announcements WHERE id = 'g-1'"))
+        await journal.checkpoint()
+
+    await life(file, fills_and_copies)
+    if lost == "a page":
+        assert spoil(file, b"catalogue_" * 19) == 1
+    else:
+        file.unlink()
+
+    async def rebuilt(journal: Journal) -> None:
+        (one,) = await journal.untold()
+        assert one.source == ("file_and_backup" if lost == "a page" else "backup")
+        rows = await journal.read(lambda db: db.execute("SELECT DISTINCT schema FROM announcements").fetchall())
+        assert rows == [("catalogue.announcement",)]
+
+    await life(file, rebuilt)
+
+
 @pytest.mark.parametrize("damage", ["garbage", "first_page", "gone", "empty_table_of_contents"])
 async def test_a_file_of_which_nothing_can_be_read_is_the_backup_copy_again(tmp_path, damage):
     file = tmp_path / "journal.db"

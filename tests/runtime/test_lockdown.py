@@ -128,7 +128,7 @@ def test_several_at_once_are_each_cleared_by_itself_and_the_same_twice_is_one(tm
         assert left["lock"] == second
         with pytest.raises(Refusal, match=r"session\.locked"):
             await ui.call("session.open")
-        for unknown in (first, "no such"):
+        for unknown in (first, "00000000"):
             with pytest.raises(Refusal, match=r"lockdown\.unknown"):
                 await care.call("lockdown.clear", lock=unknown)
         house.routes.set(ROUTES[0])

@@ -7,42 +7,16 @@ import sqlite3
 import msgspec
 import pytest
 
-from runtime.api.roles import Role, Roles
-from runtime.messages.audit import LONGEST_GRANT_SECONDS, LONGEST_WINDOW_SECONDS, RemoteWindow, StaffGrant, word_content
+from runtime.api.roles import Role
+from runtime.messages.audit import LONGEST_GRANT_SECONDS, LONGEST_WINDOW_SECONDS, word_content
 from runtime.seams import Seams
-from runtime.staff import MOST_REFUSALS, REFUSALS_SECONDS, Staff, StaffError
+from runtime.staff import MOST_REFUSALS, REFUSALS_SECONDS, StaffError
 from sim.virtual_time import run
 from tests.runtime.api_house import until_closed
-from tests.runtime.house import EPOCH, OPERATOR_UID, SIGNING, TERMINAL, UI_UID, Caller, Refusal, living
-from tests.runtime.staff_rig import OPERATOR, SECOND, SECOND_UID, StaffHouse, tell
+from tests.runtime.house import EPOCH, OPERATOR_UID, SIGNING, UI_UID, Caller, Refusal, living
+from tests.runtime.staff_rig import OPERATOR, SECOND, SECOND_UID, StaffHouse, grant, staff, tell, window
 
 NOT_GRANTED = r"caller\.not_granted"
-
-
-def grant(**how) -> StaffGrant:
-    said = StaffGrant("g-1", OPERATOR, "operator", False, int(EPOCH), int(EPOCH) + 3_600, b"")
-    said = msgspec.structs.replace(said, **how)
-    return msgspec.structs.replace(said, signature=SIGNING.sign(word_content(TERMINAL, said)))
-
-
-def window(**how) -> RemoteWindow:
-    said = RemoteWindow("w-1", (OPERATOR,), "bastion-1", int(EPOCH), int(EPOCH) + 3_600, b"")
-    said = msgspec.structs.replace(said, **how)
-    return msgspec.structs.replace(said, signature=SIGNING.sign(word_content(TERMINAL, said)))
-
-
-def staff(*, now: float = EPOCH + 1, sound=lambda *_: None) -> Staff:
-    return Staff(
-        Roles(["1001"], [OPERATOR, SECOND], [SECOND]),
-        is_granted=True,
-        terminal=TERMINAL,
-        platform_key=SIGNING.public,
-        now=lambda: now,
-        platform_time=lambda: now,
-        audit=None,
-        board=None,
-        sound=sound,
-    )
 
 
 def test_who_is_listed_and_has_no_grant_does_nothing_at_all(tmp_path):

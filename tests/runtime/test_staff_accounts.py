@@ -49,7 +49,7 @@ ACCOUNTS = [
         ("www", "a person's account"),
         ("duty", "shares its uid"),
         ("1201", "an account's name"),
-        ("nobody-here", None),
+        ("nobody-here", "an account of this machine"),
     ],
 )
 @pytest.mark.parametrize("key", ["operator_users", "tester_users"])
@@ -66,8 +66,10 @@ def test_what_is_wrong_with_an_account_is_a_mistake(tmp_path, user, expected, ke
 
 def test_who_cannot_read_the_passwords_sees_the_rest(tmp_path):
     api = Api(ui_users=("kiosk",), operator_users=("li", "duty"))
-    (mistake,) = check_accounts(api, tmp_path / "missing", ACCOUNTS)
+    unknown, mistake = check_accounts(api, tmp_path / "missing", ACCOUNTS)
     assert "shares its uid" in mistake.expected
+    assert (unknown.key, unknown.found) == (str(tmp_path / "missing"), "unknown"), "and that passwords are unknown"
+    assert check_accounts(Api(ui_users=("kiosk",)), tmp_path / "missing", ACCOUNTS) == [], "nobody is staff"
 
 
 def test_where_the_platform_grants_no_roles_nothing_is_asked(tmp_path):

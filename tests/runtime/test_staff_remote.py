@@ -4,14 +4,17 @@ import asyncio
 
 import pytest
 
-from runtime.approvals import APPROVAL_SECONDS, MOST_ACTS, ApprovalError, Approvals
+from runtime.api.roles import Role
+from runtime.approvals import APPROVAL_SECONDS, MOST_ACTS, Act, ApprovalError, Approvals
+from runtime.staff import MOST_REFUSALS
 from sim.virtual_time import run
 from tests.runtime.api_house import ask, until_closed
-from tests.runtime.house import OPERATOR_UID, Caller, Noted, Refusal
-from tests.runtime.staff_rig import OPERATOR, SECOND, SECOND_UID, StaffHouse, tell
+from tests.runtime.house import EPOCH, OPERATOR_UID, Caller, Noted, Refusal
+from tests.runtime.staff_rig import OPERATOR, SECOND, SECOND_UID, StaffHouse, grant, staff, tell, window
 
 NO_WINDOW = r"caller\.no_window"
 SECOND_PERSON = r"caller\.second_person"
+SAM = {"device": "idcard", "identity": "05.01"}
 
 
 async def shown(ui: Caller) -> dict:
@@ -92,44 +95,193 @@ def test_a_sensitive_act_is_done_when_another_operator_has_approved_of_it_and_on
         second = await house.granted(SECOND)
         asking, approving = house.caller(OPERATOR_UID), house.caller(SECOND_UID)
         with pytest.raises(Refusal, match=SECOND_PERSON):
-            await asking.call("devices.accept", device="idcard")
+            await asking.call("devices.accept", **SAM)
         (act,) = (await approving.call("staff.acts"))["acts"]
-        assert (act["method"], act["parameters"]) == ("devices.accept", '{"device":"idcard"}')
+        assert (act["method"], act["parameters"]) == ("devices.accept", '{"device":"idcard","identity":"05.01"}')
         assert act["asked_by"] == f"uid {OPERATOR_UID} {OPERATOR} operator:{first}"
         with pytest.raises(Refusal, match=r"act\.own"):
             await asking.call("staff.approve", act=act["act"])
         with pytest.raises(Refusal, match=SECOND_PERSON):
-            await asking.call("devices.accept", device="idcard")
+            await asking.call("devices.accept", **SAM)
         approved = await approving.call("staff.approve", act=act["act"])
         assert approved["approved_by"] == f"uid {SECOND_UID} {SECOND} operator:{second}"
-        with pytest.raises(Refusal, match=SECOND_PERSON):
-            await asking.call("devices.accept", device="printer")
+        for other in (SAM | {"device": "printer"}, SAM | {"identity": "05.02"}):
+            with pytest.raises(Refusal, match=SECOND_PERSON):
+                await asking.call("devices.accept", **other)
         with pytest.raises(Refusal, match=r"device\.not_swapped"):
-            await asking.call("devices.accept", device="idcard")  # it is served: the device itself is in order
+            await asking.call("devices.accept", **SAM)  # it is served: the device itself is in order
         with pytest.raises(Refusal, match=SECOND_PERSON):
-            await asking.call("devices.accept", device="idcard")
+            await asking.call("devices.accept", **SAM)
         assert [line["actor"] for line in house.audited("act_approved")] == [approved["approved_by"]]
         assert house.audited("act_asked")[0]["details"]["act"] == act["act"]
 
     tell(tmp_path, story)
 
 
-def test_an_approval_is_void_after_a_while_and_acts_are_bounded():
+class Desk:
+    """Approvals beside an audit log that remembers; `operators` are operators."""
+
+    def __init__(self) -> None:
+        self.noted = Noted()
+        self.noted.append = self.noted.note
+        self.operators = {1, 2, 3}
+        self.approvals = Approvals(self.noted, lambda uid: uid in self.operators)
+
+    async def ask(self, uid: int, params: bytes = b"{}") -> Act | None:
+        return await self.approvals.ask(uid, f"uid {uid}", "lockdown.clear", params)
+
+
+def test_an_approval_is_void_after_a_while():
     async def main() -> None:
-        noted = Noted()
-        noted.append = noted.note
-        approvals = Approvals(noted)
-        act = approvals.ask(1, "one", "lockdown.clear", b"{}")
-        await approvals.approve(act.act, 2, "two")
+        desk = Desk()
+        act = await desk.ask(1)
+        await desk.approvals.approve(act.act, 2, "two")
         await asyncio.sleep(APPROVAL_SECONDS + 1)
-        again = approvals.ask(1, "one", "lockdown.clear", b"{}")
+        again = await desk.ask(1)
         assert again is not None
         assert again.act != act.act
         with pytest.raises(ApprovalError, match="no act"):
-            await approvals.approve(act.act, 2, "two")
-        for number in range(2 * MOST_ACTS):
-            approvals.ask(1, "one", "lockdown.clear", b"%d" % number)
-        assert len(approvals.waiting()) == MOST_ACTS
-        assert [line[:2] for line in noted.lines] == [("act_approved", "two")]
+            await desk.approvals.approve(act.act, 2, "two")
+        assert [line[:2] for line in desk.noted.lines] == [
+            ("act_asked", "uid 1"),
+            ("act_approved", "two"),
+            ("act_asked", "uid 1"),
+        ]
 
     run(main())
+
+
+def test_acts_are_bounded_by_user_and_nobody_drives_out_anothers():
+    async def main() -> None:
+        desk = Desk()
+        act = await desk.ask(1)
+        await desk.approvals.approve(act.act, 2, "two")
+        for number in range(2 * MOST_ACTS):
+            await desk.ask(3, b"%d" % number)
+        waiting = desk.approvals.waiting()
+        assert len(waiting) == 1 + MOST_ACTS
+        assert [one.parameters for one in waiting[1:]] == [str(number) for number in range(MOST_ACTS, 2 * MOST_ACTS)]
+        assert await desk.ask(1) is None
+
+    run(main())
+
+
+def test_an_approval_is_for_who_asked():
+    async def main() -> None:
+        desk = Desk()
+        act = await desk.ask(1)
+        await desk.approvals.approve(act.act, 2, "two")
+        assert await desk.ask(3) is not None
+        assert await desk.ask(2) is not None
+        assert await desk.ask(1) is None
+
+    run(main())
+
+
+@pytest.mark.parametrize("who", [1, 2])
+def test_an_approval_ends_with_the_role_of_who_asked_or_who_approved(who):
+    async def main() -> None:
+        desk = Desk()
+        act = await desk.ask(1)
+        await desk.approvals.approve(act.act, 2, "two")
+        desk.operators.remove(who)
+        assert desk.approvals.waiting() == []
+        desk.operators.add(who)
+        assert await desk.ask(1) is not None
+
+    run(main())
+
+
+def test_an_approval_whose_approver_was_revoked_is_none(tmp_path):
+    async def story(house: StaffHouse, _ui: Caller) -> None:
+        await house.granted()
+        grant = await house.granted(SECOND)
+        asking, approving = house.caller(OPERATOR_UID), house.caller(SECOND_UID)
+        with pytest.raises(Refusal, match=SECOND_PERSON):
+            await asking.call("devices.accept", **SAM)
+        await approving.call("staff.approve", act=house.audited("act_asked")[0]["details"]["act"])
+        house.platform.maintenance.revoke_staff(grant)
+        await until_closed(approving)
+        with pytest.raises(Refusal, match=SECOND_PERSON):
+            await asking.call("devices.accept", **SAM)
+
+    tell(tmp_path, story)
+
+
+def test_who_asks_again_and_again_writes_one_line_and_is_an_alarm(tmp_path):
+    """H11: also in one go, and as operations too."""
+
+    async def story(house: StaffHouse, _ui: Caller) -> None:
+        await house.granted()
+        operator = house.caller(OPERATOR_UID)
+        for _ in range(60):
+            ask(operator, "devices.accept", SAM)
+            ask(operator, "operation.start", {"method": "devices.accept", "params": SAM})
+        alarm = [("staff.abnormal", OPERATOR)]
+        await house.until(lambda: house.rows("SELECT code, subject FROM alarms") == alarm)
+        await asyncio.sleep(10)
+        assert len(house.audited("act_asked")) == 1
+
+    tell(tmp_path, story)
+
+
+def test_who_would_approve_of_his_own_act_again_and_again_is_an_alarm(tmp_path):
+    """H11."""
+
+    async def story(house: StaffHouse, _ui: Caller) -> None:
+        await house.granted()
+        operator = house.caller(OPERATOR_UID)
+        with pytest.raises(Refusal, match=SECOND_PERSON):
+            await operator.call("devices.accept", **SAM)
+        (line,) = house.audited("act_asked")
+        for _ in range(MOST_REFUSALS - 1):
+            assert house.rows("SELECT code FROM alarms") == []
+            with pytest.raises(Refusal, match=r"act\.own"):
+                await operator.call("staff.approve", act=line["details"]["act"])
+        await house.until(lambda: house.rows("SELECT code, subject FROM alarms") == [("staff.abnormal", OPERATOR)])
+
+    tell(tmp_path, story)
+
+
+def test_what_somebody_is_refused_is_told_anew_each_day(tmp_path):
+    """H11."""
+
+    async def story(house: StaffHouse, _ui: Caller) -> None:
+        operator = house.caller(OPERATOR_UID)
+        for _ in range(2):
+            for _ in range(3):
+                with pytest.raises(Refusal):
+                    await operator.call("tickets.list")
+            await asyncio.sleep(86_400)
+        assert len(house.audited("caller_refused")) == 2
+
+    tell(tmp_path, story)
+
+
+def test_no_window_is_open_while_the_platforms_time_is_unknown():
+    """H10: a clock that is set at the terminal opens none."""
+    platform_time: list[float | None] = [None]
+    office = staff(platform_time=lambda: platform_time[0])
+    office.announced([grant(remote=True), window()])
+    assert office.roles(OPERATOR_UID) == frozenset()
+    platform_time[0] = EPOCH + 1
+    assert office.roles(OPERATOR_UID) == {Role.OPERATOR}
+
+
+def test_free_text_is_no_parameter_of_a_sensitive_act(tmp_path):
+    """T22: what is asked for is written down."""
+
+    async def story(house: StaffHouse, _ui: Caller) -> None:
+        await house.granted()
+        operator = house.caller(OPERATOR_UID)
+        for method, params in (
+            ("lockdown.clear", {"lock": "张三 13800138000"}),
+            ("devices.accept", SAM | {"device": "zhang 13800138000"}),
+            ("devices.accept", SAM | {"identity": "张三"}),
+            ("payments.reverse", {"order": "zhang"}),
+        ):
+            with pytest.raises(Refusal, match=r"request\.bad_params"):
+                await operator.call(method, **params)
+        assert house.audited("act_asked") == []
+
+    tell(tmp_path, story)

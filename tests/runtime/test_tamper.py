@@ -131,7 +131,8 @@ def test_a_swapped_device(tmp_path):
         house.reader_port.plug()
         assert await ended(ui) == "tamper"
         assert await locks(care) == [("idcard.swapped", "idcard", True)]
-        await care.call("devices.accept", device="idcard")
+        shown = (await care.call("terminal.status"))["state"]["idcard"]
+        await care.call("devices.accept", device="idcard", identity=shown["identity"])
         await until(care, "idcard", "online")
         await care.call("lockdown.clear", lock=await only_lock(care))
         await ui.call("session.open")

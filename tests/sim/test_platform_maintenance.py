@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from runtime.audit_chain import Seal
-from runtime.messages import CATALOGUE, from_payload, to_payload
+from runtime.messages import from_payload, to_payload
 from runtime.messages.audit import AuditSeal, RemoteWindow, StaffGrant, StaffRevocation, seal_content, word_content
 from sim.platform.logic import Platform, PlatformKeys
 from sim.platform.store import Store
@@ -50,16 +50,38 @@ def test_a_grant_and_a_window_are_signed_for_each_terminal_and_revoked_by_their_
         assert third == StaffRevocation(grant)
 
 
+def told(platform: Platform, sequence: int, lines: int, head: bytes, *, key: sm2.PrivateKey = IDENTITY) -> AuditSeal:
+    """Have the platform take a seal at this place and return it."""
+    signature = key.sign(seal_content("GT-0001", at=int(NOW), clock="platform", lines=lines, head=head.hex()))
+    seal = AuditSeal(int(NOW), "platform", lines, head, signature, "boot", rig=False)
+    payload = to_payload(seal)
+    platform._record(
+        "GT-0001", "supervision-ab", RecordMessage(sequence, payload.schema, payload.version, payload.body)
+    )
+    return seal
+
+
+def test_a_seal_over_no_more_lines_than_an_earlier_one_is_complained_of(platform):
+    """H7: a log that was cut and goes on, of which nobody asks for the file."""
+    heads = [bytes([number]) * 32 for number in range(9)]
+    for sequence, (lines, head) in enumerate([(7, 0), (9, 1), (7, 0), (9, 1)], start=1):
+        told(platform, sequence, lines, heads[head])
+    complaint = "complaint audit.went_back"
+    assert platform.store.counters().get(complaint) is None, "the same seals, by a journal that was made anew"
+    told(platform, 5, 8, heads[2])
+    assert platform.store.counters()[complaint] == 1
+    told(platform, 6, 9, heads[3])
+    assert platform.store.counters()[complaint] == 2
+    told(platform, 7, 10, heads[4])
+    assert platform.store.counters()[complaint] == 2
+
+
 @pytest.mark.parametrize("key", [IDENTITY, OTHER])
 def test_seals_are_kept_and_one_that_the_terminal_did_not_sign_is_complained_of(platform, key):
     head = bytes(range(32))
-    signature = key.sign(seal_content("GT-0001", at=int(NOW), clock="platform", lines=7, head=head.hex()))
-    told = to_payload(AuditSeal(int(NOW), "platform", 7, head, signature, "boot", rig=False))
-    record = RecordMessage(1, told.schema, told.version, told.body)
-    platform._record("GT-0001", "supervision-ab", record)
-    assert told.schema == CATALOGUE[AuditSeal].schema
+    seal = told(platform, 1, 7, head, key=key)
     (held,) = platform.verbs["audit_seals"](terminal="GT-0001")
     assert platform.verbs["audit_seals"](terminal="GT-0002") == []
-    assert msgspec.convert(held, Seal) == Seal("GT-0001", int(NOW), "platform", 7, head.hex(), signature.hex())
+    assert msgspec.convert(held, Seal) == Seal("GT-0001", int(NOW), "platform", 7, head.hex(), seal.signature.hex())
     complaints = platform.store.counters().get("complaint audit.bad_seal")
     assert complaints == (None if key is IDENTITY else 1)
