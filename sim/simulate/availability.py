@@ -55,11 +55,6 @@ class Availability:
         return [name for name, state in self._states.items() if state in _ILL]
 
     @property
-    def until(self) -> float:
-        """The time up to which is counted."""
-        return self._since
-
-    @property
     def share(self) -> float:
         """The share of the time in which it could serve."""
         total = sum(self.seconds.values())

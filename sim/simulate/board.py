@@ -163,6 +163,7 @@ class Board:
     def _heard(self, method: str, params: dict[str, Any]) -> None:
         if method == "session.ended":
             self._trace.tell(f"the session ends: {params['reason']}")
+            self._judge.sees(None)
         self._on_notice(method, params)
 
     def _changed(self, method: str, params: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from sim.simulate.trace import Trace
 from sim.simulate.visits import NotServed, Visitor
 from sim.world import Keys
 
-ARRIVAL_SECONDS = {Density.LIGHT: 600.0, Density.HEAVY: 30.0}
+ARRIVAL_SECONDS = {Density.LIGHT: 600.0, Density.HEAVY: 60.0}
 """Between a citizen's end and the next one, on average."""
 SCREEN_SECONDS = 3.0
 """How soon a screen's program that died is there again."""
@@ -195,13 +195,13 @@ class Hall:
             await self._serve(visits.pop(), chance, patient=chance.random() < 0.3)
         await self._mend()
         for visit in VISITS:
-            await self._serve(visit, chance, patient=True)
+            await self._serve(visit, chance, patient=True, is_well=True)
         await self._rest()
         self.judge.availability.end(loop.time())
         reckoning.reckon(self)
         await self.board.stop()
 
-    async def _serve(self, visit: Visit, chance: random.Random, *, patient: bool) -> None:
+    async def _serve(self, visit: Visit, chance: random.Random, *, patient: bool, is_well: bool = False) -> None:
         loop = asyncio.get_running_loop()
         person = self.people.next()
         luck = random.Random(f"{self.plan.seed} {person.ordinal}")
@@ -217,7 +217,7 @@ class Hall:
             how = "no answer"
             self.judge.fail(f"{person.name} was not answered")
         self._visitor.hands.go()
-        self.judge.visit_ended(person, how, since=since, now=loop.time(), is_demanding=patient)
+        self.judge.visit_ended(person, how, since=since, now=loop.time(), is_demanding=patient, is_well=is_well)
         await asyncio.sleep(SCREEN_SECONDS)
         self.board.turn_on_screen()
         await asyncio.sleep(chance.uniform(1, 20))

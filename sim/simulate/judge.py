@@ -16,7 +16,13 @@ from sim.simulate.faults import Window
 from sim.simulate.people import People, Person
 from sim.simulate.trace import Trace
 
-NEEDLES = (b"990101", b"622848", "样本号".encode())
+NEEDLES = tuple(
+    dict.fromkeys(
+        text.encode(encoding)
+        for text in ("990101", "622848", "样本号")
+        for encoding in ("utf-8", "utf-16-le", "gb18030")
+    )
+)
 """What the values of every citizen begin with; a telephone number is too short to be searched for in bytes."""
 MOST_VIOLATIONS = 20
 REST_SECONDS = 5.0
@@ -82,8 +88,8 @@ class Judge:
         """Return a citizen who came."""
         return self._people.came[ordinal]
 
-    def sees(self, person: Person) -> None:
-        """Take note of whose session it is from now on."""
+    def sees(self, person: Person | None) -> None:
+        """Take note of whose session it is from now on; None: nobody's."""
         self._person = person
 
     def screen_told(self, data: bytes) -> None:
@@ -138,14 +144,16 @@ class Judge:
         if code in ("internal", "was served without being verified") or code.startswith("request."):
             self.fail(f"{method}: {code}")
 
-    def visit_ended(self, person: Person, how: str, *, since: float, now: float, is_demanding: bool) -> None:
-        """Take note of how a visit ended; one to a terminal with nothing wrong must be served."""
+    def visit_ended(
+        self, person: Person, how: str, *, since: float, now: float, is_demanding: bool, is_well: bool
+    ) -> None:
+        """Take note of how a visit ended; one to a terminal that is well, or with nothing wrong, must be served."""
         self._trace.tell(f"{person.name}: {how}")
         self.visits[how.partition(" ")[0].rstrip(":")] += 1
         if how not in ("walked away", "changed their mind"):
             self.tried += 1
             self.served += how == "served"
-            if how != "served" and is_demanding and not self.troubled(since, now):
+            if how != "served" and is_demanding and (is_well or not self.troubled(since, now)):
                 self.fail(f"{person.name} was not served, and nothing was wrong: {how}")
 
     def troubled(self, since: float, now: float, component: str | None = None) -> bool:

@@ -1,7 +1,7 @@
 """The citizens of a run, each with values of their own that are found again wherever they should not be (rule 1)."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 
@@ -9,9 +9,21 @@ from sim.people import Citizen, Population
 
 POPULATION = 20_000
 """Nobody comes twice in a month."""
-_FOUND = re.compile(rb"990101\d{11}[\dX]|139\d{8}|622848\d{10}|\xe6\xa0\xb7\xe6\x9c\xac\xe5\x8f\xb7\d{6}")
-"""Planted values: ID number, telephone, bank card, and the 样本号NNNNNN that is in all they say."""
 _SPOKEN = "样本号"
+_ENCODINGS = ("utf-8", "utf-16-le", "gb18030")
+_BEGINNINGS = {"990101": 12, "139": 8, "622848": 10, _SPOKEN: 6}
+"""How planted values begin, and how many digits follow (or X): the ID number, the telephone, the bank card, and the
+样本号NNNNNN that is in the name, the address and all they say."""
+
+
+def _form(beginning: str, digits: int, encoding: str) -> bytes:
+    digit = rb"(?:[\dX]\x00)" if encoding == "utf-16-le" else rb"[\dX]"
+    return re.escape(beginning.encode(encoding)) + digit + b"{%d}" % digits
+
+
+_FOUND = re.compile(
+    b"|".join(dict.fromkeys(_form(*one, encoding) for one in _BEGINNINGS.items() for encoding in _ENCODINGS))
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,7 @@ class Person:
     @cached_property
     def words(self) -> str:
         """What they say in their own words."""
-        return f"{_SPOKEN}{self.ordinal:06d}"
+        return _words(self.ordinal)
 
     @cached_property
     def pdf(self) -> bytes:
@@ -50,8 +62,13 @@ class Person:
 
     @cached_property
     def values(self) -> tuple[bytes, ...]:
-        """What is searched for."""
-        return tuple(one.encode() for one in (self.citizen.id_number, self.telephone, self.bank_card, self.words))
+        """What is searched for, in each encoding."""
+        texts = (self.citizen.id_number, self.telephone, self.bank_card, self.words)
+        return tuple(dict.fromkeys(text.encode(encoding) for text in texts for encoding in _ENCODINGS))
+
+
+def _words(ordinal: int) -> str:
+    return f"{_SPOKEN}{ordinal:06d}"
 
 
 class _Growing(Population):
@@ -82,6 +99,8 @@ class People:
         citizen = self.population.citizen(next(self._indexes))
         while citizen.id_number in known:
             citizen = self.population.citizen(next(self._indexes))
+        words = _words(len(self.came))
+        citizen = replace(citizen, name=words, address=f"{citizen.address}{words}")
         person = Person(len(self.came), citizen)
         self.came.append(person)
         known[citizen.id_number] = citizen

@@ -5,10 +5,13 @@ import random
 import sqlite3
 from collections import Counter
 
+import msgspec
 import pytest
 
 from devices.cardreader.tracks import luhn_valid
+from runtime.messages import SupervisionEvent
 from sim.devices.paper import Paper
+from sim.simulate import reckoning
 from sim.simulate.availability import Availability
 from sim.simulate.disk import open_disk
 from sim.simulate.faults import Density, Kind, Window
@@ -118,6 +121,9 @@ def test_each_citizen_has_values_of_their_own():
     assert people.population.find("nobody", came[7].citizen.id_number) is None
     assert people.found(b"\0".join((came[3].values[0], came[9].values[3], b"99010119900101123X"))) == {3, 9}
     assert people.found(came[5].pdf) == {5}
+    for encoding in ("utf-8", "utf-16-le", "gb18030"):
+        for text in ("id_number", "name", "address"):
+            assert people.found(b"\xff" + getattr(came[4].citizen, text).encode(encoding)) == {4}
 
 
 def test_a_schedule_has_every_kind_before_one_comes_again():
@@ -145,7 +151,7 @@ def test_availability_adds_up():
     times.change("power", "going_down", 70)
     times.end(80)
     assert dict(times.seconds) == {"daemon": 15, "": 35, "platform": 5, "idcard": 15, "power": 10}
-    assert sum(times.seconds.values()) == times.until == 80
+    assert sum(times.seconds.values()) == 80
     assert times.share == 35 / 80
     assert ("printer", 20, 60) in times.outages
     assert times.unwell() == []
@@ -177,6 +183,32 @@ def test_the_screen_and_the_printer_show_nobody_elses(judge):
         "the printer prints values of citizen 2 in the session of citizen 1",
         "the operator is told values of citizen 1",
     ]
+
+
+def test_what_the_screen_is_told_after_a_session_is_nobodys(judge):
+    mine = judge.people.came[1]
+    judge.sees(mine)
+    judge.sees(None)
+    judge.screen_told(mine.values[0])
+    assert judge.violations == ["the screen is told values of citizen 1 in the session of nobody"]
+
+
+def test_an_event_is_told_once(judge):
+    """T12: under another number it would be a record of its own."""
+    platform = sqlite3.connect(":memory:")
+    platform.execute("CREATE TABLE records (stream TEXT, sequence INTEGER, event TEXT, schema TEXT)")
+    one, other = (
+        msgspec.json.encode(SupervisionEvent("t" * 16, "pay", "done", None, at, 0.5, "boot", rig=True)).decode()
+        for at in (1.0, 2.0)
+    )
+    rows = [(1, one), (2, other), (3, one)]
+    for count, expected in ((2, []), (3, ["the event pay was told 2 times"])):
+        platform.execute("DELETE FROM records")
+        for sequence, event in rows[:count]:
+            platform.execute("INSERT INTO records VALUES ('s-1', ?, ?, 'supervision.event')", (sequence, event))
+        reckoning._events(judge, platform)
+        assert judge.violations == expected
+    platform.close()
 
 
 def test_numbers_are_whose_they_were_given(judge):
@@ -218,15 +250,17 @@ def test_who_comes_to_a_terminal_with_nothing_wrong_is_served(judge):
     judge.windows += [Window(nothing, 100, 150), Window(nothing, 5_000, 5_300)]
     person = judge.people.came[0]
 
-    def comes(since: float) -> None:
-        judge.visit_ended(person, "payment: refused", since=since, now=since + 60, is_demanding=True)
+    def comes(since: float, *, is_well: bool = False) -> None:
+        judge.visit_ended(person, "payment: refused", since=since, now=since + 60, is_demanding=True, is_well=is_well)
 
     comes(40)
     comes(150 + RECOVERY_SECONDS)
     comes(5_300 + GAVE_UP_SECONDS)
     assert judge.violations == []
     comes(151 + RECOVERY_SECONDS)
-    assert judge.violations == ["citizen 0 was not served, and nothing was wrong: payment: refused"]
+    assert judge.violations.pop() == "citizen 0 was not served, and nothing was wrong: payment: refused"
+    comes(40, is_well=True)
+    assert len(judge.violations) == 1, "when every fault is over no fault excuses"
 
 
 def test_a_task_that_outlives_its_session_is_told(judge):
