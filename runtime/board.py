@@ -13,6 +13,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 from devices import tcp
 from devices.hotplug import UdevHotplug
 from devices.link import FlowControl, Link, OpenLink, medium
@@ -23,11 +25,13 @@ from runtime.egress import Egress
 from runtime.journal.files import Files
 from runtime.journal.schema import look
 from runtime.logind import LogindPower
-from runtime.seams import Seams, Usage
+from runtime.seams import HostPower, Seams, Usage
 from transport.mqtt import MqttUplink
 from transport.routes import NetlinkRoutes
 from vision.memory_lock import is_locked
 from vision.process import VisionProcess
+
+log = structlog.get_logger(__name__)
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _BUSY_SECONDS = 5.0
@@ -151,13 +155,26 @@ def assemble(settings: Settings, egress: Egress) -> Seams:
         verifier=vision,
         cameras=vision,
         journal=ThreadExecutor(settings.journal_file),
-        power=LogindPower(),
+        power=_host_power(settings),
         usage=usage,
         watch_egress=egress.watch,
         wall_clock=_wall_clock(settings),
         jitter=random.Random(),  # noqa: S311 - back-off only, never a key
     )
     return _watched(settings, seams)
+
+
+class _NoSwitch:
+    """The power switch of a rig, which runs on somebody's desk: that machine stays on."""
+
+    async def power_off(self) -> None:
+        """Say that a terminal would be powered off now."""
+        log.warning("rig_stays_on", advice="a terminal would be off now; end the rig and start it again")
+
+
+def _host_power(settings: Settings) -> HostPower:
+    """Return the machine's own switch; a rig has one only where DBUS_SYSTEM_BUS_ADDRESS names a bus for it."""
+    return _NoSwitch() if settings.rig and "DBUS_SYSTEM_BUS_ADDRESS" not in os.environ else LogindPower()
 
 
 def _watched(settings: Settings, seams: Seams) -> Seams:

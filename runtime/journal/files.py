@@ -40,8 +40,13 @@ class Files:
 
     @property
     def rebuilt(self) -> Path:
-        """A rebuilt journal until it takes the journal's place; whole only when there is no journal."""
+        """A rebuilt journal, whole, until it takes the journal's place."""
         return self.database.with_suffix(".rebuilt.db")
+
+    @property
+    def rebuilding(self) -> Path:
+        """A rebuilt journal that is being made."""
+        return self.database.with_suffix(".rebuilding.db")
 
     @property
     def copying(self) -> Path:
@@ -57,7 +62,7 @@ class Files:
     def writable(self) -> list[Path]:
         """Every file that the journal writes; a name that ends in `*` stands for all that begin so."""
         own = [self.database, *self.companions, self.reserve]
-        return [*own, self.backup, self.copying, self.rebuilt, _beside(self.aside, "*")]
+        return [*own, self.backup, self.copying, self.rebuilding, self.rebuilt, _beside(self.aside, "*")]
 
     def free_aside(self, at: float) -> Path:
         """Return the name for a damaged journal that is set aside `at` this time (UTC seconds)."""
@@ -75,6 +80,7 @@ class Files:
     def finish(self) -> None:
         """Go on where a power cut ended `swap`, and remove what was not whole yet; raises OSError."""
         self.copying.unlink(missing_ok=True)
+        self.rebuilding.unlink(missing_ok=True)
         if not self.rebuilt.exists():
             return
         if self.database.exists():

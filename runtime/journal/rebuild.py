@@ -5,6 +5,7 @@ that the platform may have already are never used again. What was rebuilt, and o
 it was told (`Rebuild`).
 """
 
+import os
 import re
 import secrets
 import sqlite3
@@ -18,7 +19,7 @@ import structlog
 
 from runtime.journal import records
 from runtime.journal.errors import JournalError
-from runtime.journal.files import Files, sync_file
+from runtime.journal.files import Files, sync_directory, sync_file
 from runtime.journal.salvage import copy
 from runtime.journal.schema import (
     PAGE_BYTES,
@@ -99,8 +100,10 @@ def rebuild(files: Files, reason: str, at: float) -> None:
     aside = files.free_aside(at) if files.database.exists() else None
     try:
         made = _build(files, reason, at, aside)
+        os.rename(files.rebuilding, files.rebuilt)  # noqa: PTH104 - the write guard sees this call
+        sync_directory(files.database.parent)
     except BaseException:
-        files.rebuilt.unlink(missing_ok=True)  # a full disk has need of the room
+        files.rebuilding.unlink(missing_ok=True)  # a full disk has need of the room
         raise
     files.swap(aside or files.free_aside(at))
     log.error("journal_rebuilt", **asdict(made))
@@ -108,12 +111,12 @@ def rebuild(files: Files, reason: str, at: float) -> None:
 
 def _build(files: Files, reason: str, at: float, aside: Path | None) -> Rebuild:
     """Build the new journal whole on the disk, beside the damaged one."""
-    files.rebuilt.unlink(missing_ok=True)
-    with closing(sqlite3.connect(files.rebuilt, isolation_level=None)) as db:
+    files.rebuilding.unlink(missing_ok=True)
+    with closing(sqlite3.connect(files.rebuilding, isolation_level=None)) as db:
         for pragma in (f"page_size = {PAGE_BYTES}", "journal_mode = OFF", "synchronous = OFF", "temp_store = MEMORY"):
             db.execute(f"PRAGMA {pragma}").fetchall()
         with transaction(db):
-            source, skipped, is_whole = _fill(db, files)
+            source, skipped, is_whole = _fill(db, files, at)
             journal_id = _identify(db)
             alarms = f"alarm-{journal_id}"
             open_alarms = _waiting_alarms(db, alarms)
@@ -124,12 +127,15 @@ def _build(files: Files, reason: str, at: float, aside: Path | None) -> Rebuild:
             name = None if aside is None else aside.name
             made = Rebuild(at, reason, source, name, waiting, intents, skipped + lost, is_whole and not lost)
             db.execute("INSERT INTO rebuilds VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", astuple(made))
-    sync_file(files.rebuilt)
+    sync_file(files.rebuilding)
     return made
 
 
-def _fill(db: sqlite3.Connection, files: Files) -> tuple[Source, int, bool]:
-    """Copy what can be read; return of what the journal is made, how many places are lost, and whether none is."""
+def _fill(db: sqlite3.Connection, files: Files, at: float) -> tuple[Source, int, bool]:
+    """Copy what can be read; return of what the journal is made, how many places are lost, and whether none is.
+
+    Where nobody knows any more whether the terminal was locked, it is, whatever is configured of damage (T23).
+    """
     version, skipped, is_sound = 0, dict.fromkeys(tables_of(SCHEMA_VERSION) - _OWN, 1), False
     if files.database.exists():
         with closing(sqlite3.connect(files.database, isolation_level=None)) as damaged:
@@ -148,6 +154,9 @@ def _fill(db: sqlite3.Connection, files: Files) -> tuple[Source, int, bool]:
         source = "file_and_backup" if version else "backup"
     if "announcements" in wanted:  # a grant that was revoked after the copy was made would count again
         db.execute("DELETE FROM announcements WHERE schema LIKE 'staff.%'")
+    if "lockdowns" in skipped and (files.database.exists() or files.backup.exists()):
+        lock = ("journal.damaged", "journal", secrets.token_hex(4), "journal_damage", at)
+        db.execute("INSERT OR IGNORE INTO lockdowns VALUES (?, ?, ?, ?, ?)", lock)
     db.execute("INSERT OR REPLACE INTO meta VALUES ('schema_version', ?)", (str(SCHEMA_VERSION),))
     return source, sum(skipped.values()), is_sound and not wanted
 

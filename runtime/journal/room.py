@@ -40,12 +40,13 @@ def is_full(db: sqlite3.Connection, error: sqlite3.Error) -> bool:
     return file is not None and free_bytes(file) < RESERVE_BYTES // 16
 
 
-def release(db: sqlite3.Connection) -> None:
-    """Give the blocks of the reserve and of the backup copy back to the disk."""
+def release(db: sqlite3.Connection, *, backup: bool = True) -> None:
+    """Give the blocks of the reserve, and of the `backup` copy, back to the disk."""
     if (files := files_of(db)) is not None:
         with suppress(OSError):
             files.reserve.unlink(missing_ok=True)
-            files.backup.unlink(missing_ok=True)
+            if backup:
+                files.backup.unlink(missing_ok=True)
 
 
 class Room:

@@ -192,13 +192,13 @@ def look(files: Files) -> None:
 
     Raises JournalError: `journal.newer` for a file of a later release, of which no byte is changed (a connection that
     may write moves the write-ahead log into the file when it ends; this one may not); `journal.damaged` where the file
-    is gone and its backup copy is there; OSError.
+    is gone, or empty, and its backup copy is there; OSError.
     """
     files.finish()
     file = files.database
-    if not file.exists() and files.backup.exists():
-        raise damaged("the file is gone")
     if not file.exists() or not file.stat().st_size:
+        if files.backup.exists():
+            raise damaged("the file is gone")
         return
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as db:
         try:

@@ -112,13 +112,7 @@ class Journal:
 
     async def _open(self) -> None:
         def work(db: sqlite3.Connection) -> tuple[dict[Stream, str], dict[str, records.Told]]:
-            try:
-                journal_id = prepare(db)
-            except sqlite3.OperationalError as error:
-                if not is_full(db, error):
-                    raise
-                release(db)
-                journal_id = prepare(db)
+            journal_id = _prepared(db)
             streams: dict[Stream, str] = {stream: f"{stream}-{journal_id}" for stream in STREAMS}
             self._room.open(db, streams.values())
             return streams, records.told(db)
@@ -408,3 +402,18 @@ class Journal:
         with suppress(sqlite3.Error):
             await self._executor.run(lambda db: db.execute(f"PRAGMA user_version = {SUSPECT}").fetchall())
         self._on_damage()
+
+
+def _prepared(db: sqlite3.Connection) -> str:
+    """Prepare the file; on a full disk with the room of the reserve, and of the backup copy where that is too little.
+
+    A damaged file has need of the copy, and whether it is damaged shows only once there is a little room.
+    """
+    for backup in (False, True):
+        try:
+            return prepare(db)
+        except sqlite3.OperationalError as error:
+            if not is_full(db, error):
+                raise
+            release(db, backup=backup)
+    return prepare(db)

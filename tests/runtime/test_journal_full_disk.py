@@ -133,6 +133,7 @@ async def fills_more_than_the_reserve(journal):
     await fills(journal)
     for _ in range(10):
         await asyncio.gather(*(journal.append(TrialRecord("1", b"", b"x" * 700)) for _ in range(500)))
+    assert await journal.back_up(seconds=60.0)
     await journal.checkpoint()
 
 
@@ -150,6 +151,7 @@ for start in range(2):
     except JournalError as error:
         told = {"code": error.code, "retry": error.retry}
     assert file.read_bytes() == damaged
+    assert (home / "journal.backup.db").exists(), "the rebuild has need of it"
     assert not [one.name for one in home.iterdir() if "damaged" in one.name or "rebuilt" in one.name]
 disk.free()
 print(json.dumps(told | {"records": asyncio.run(life(file, finds))}))

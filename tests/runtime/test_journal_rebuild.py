@@ -153,7 +153,7 @@ async def test_a_grant_of_the_staff_does_not_come_back_from_the_backup_copy(tmp_
     await life(file, rebuilt)
 
 
-@pytest.mark.parametrize("damage", ["garbage", "first_page", "gone", "empty_table_of_contents"])
+@pytest.mark.parametrize("damage", ["garbage", "first_page", "gone", "empty", "empty_table_of_contents"])
 async def test_a_file_of_which_nothing_can_be_read_is_the_backup_copy_again(tmp_path, damage):
     file = tmp_path / "journal.db"
 
@@ -176,10 +176,14 @@ async def test_a_file_of_which_nothing_can_be_read_is_the_backup_copy_again(tmp_
         file.write_bytes(content)
     if damage == "gone":
         file.unlink()
+    if damage == "empty":
+        file.write_bytes(b"")
 
     async def rebuilt(journal: Journal) -> None:
         (one,) = await journal.untold()
         assert (one.source, one.is_whole, one.intents) == ("backup", False, 1)
+        locks = await journal.read(lambda db: db.execute("SELECT code, subject, kind FROM lockdowns").fetchall())
+        assert locks == [("journal.damaged", "journal", "journal_damage")], "nobody knows whether it was locked (T23)"
         assert (one.aside is None) == (damage == "gone")
         assert journal.streams["supervision"] == stream
         heard = await told(journal)
@@ -289,12 +293,42 @@ async def test_damaged_journals_are_kept_within_bounds_the_newest_ones(tmp_path)
     assert left == sorted(names)[-KEPT_ASIDE:]
 
 
+async def test_a_lock_that_cannot_be_read_any_more_is_one(tmp_path):
+    """T23: no damage opens a locked terminal, whatever is configured of damage; other damage locks none."""
+    file = tmp_path / "journal.db"
+    lock = ("usb.unknown", "stranger_at_the_port", "0a1b2c3d", "usb", NOW)
+
+    async def locks(journal: Journal) -> None:
+        await fills(journal)
+        await journal.write(lambda db: db.execute("INSERT INTO lockdowns VALUES (?, ?, ?, ?, ?)", lock))
+        await journal.checkpoint()
+
+    async def codes(journal: Journal) -> list[str]:
+        return [code for (code,) in await journal.read(lambda db: db.execute("SELECT code FROM lockdowns").fetchall())]
+
+    await life(file, locks)
+    spoil(file, b"step_300_")
+    assert await life(file, codes) == ["usb.unknown"]
+    assert spoil(file, b"stranger_at_the_port", count=9) >= 1
+    assert await life(file, codes, at=NOW + 1) == ["journal.damaged"]
+
+
+@pytest.mark.parametrize("damage", ["a page", "gone"])
 @pytest.mark.parametrize("cut", range(1, 8))
-async def test_a_power_cut_while_it_is_put_in_place_loses_neither_file(tmp_path, monkeypatch, cut):
+async def test_a_power_cut_while_it_is_put_in_place_loses_neither_file(tmp_path, monkeypatch, cut, damage):
     """After each step of the swap the next start has the rebuilt journal, or rebuilds it."""
     file = tmp_path / "journal.db"
-    await life(file, fills)
-    spoil(file, b"step_300_")
+
+    async def fills_and_copies(journal: Journal) -> None:
+        await fills(journal)
+        await journal.back_up(seconds=60.0)
+
+    await life(file, fills_and_copies)
+    if damage == "gone":
+        file.unlink()
+    else:
+        spoil(file, b"step_300_")
+    Files(file).rebuilding.write_bytes(b"half of a journal")
     steps = 0
 
     class Cut(Exception):
@@ -328,4 +362,5 @@ async def test_a_power_cut_while_it_is_put_in_place_loses_neither_file(tmp_path,
 
     await life(file, rebuilt)
     assert not Files(file).rebuilt.exists()
-    assert len(list(tmp_path.glob("*.damaged-*Z"))) == 1
+    assert not Files(file).rebuilding.exists()
+    assert len(list(tmp_path.glob("*.damaged-*Z"))) == (damage == "a page")

@@ -239,6 +239,7 @@ def test_only_journal_audit_log_and_ports_are_writable(files):
         str(files.state / "journal.reserve"),
         str(files.state / "journal.backup.db"),
         str(files.state / "journal.copying.db"),
+        str(files.state / "journal.rebuilding.db"),
         str(files.state / "journal.rebuilt.db"),
         str(files.state / "journal.db.damaged-*"),
         str(files.state / "audit.jsonl"),
