@@ -158,10 +158,10 @@ print(json.dumps(told | {"records": asyncio.run(life(file, finds))}))
 """
 
 
-def on_a_small_disk(story: str, home: Path) -> dict:
-    """Run a story on a tmpfs of 16 MiB at `home`; return the object on its last line."""
+def on_a_small_disk(story: str, home: Path, mebibytes: int = 16) -> dict:
+    """Run a story on a small tmpfs at `home`; return the object on its last line."""
     home.mkdir()
-    mount = f'mount -t tmpfs -o size=16m,mode=0700 test {home} && exec {sys.executable} -c "$STORY" {home}'
+    mount = f'mount -t tmpfs -o size={mebibytes}m,mode=0700 test {home} && exec {sys.executable} -c "$STORY" {home}'
     done = subprocess.run(
         ["unshare", "--mount", "--map-root-user", "sh", "-c", mount],
         env=os.environ | {"STORY": story, "PYTHONPATH": str(Path(__file__).parents[2])},
@@ -185,6 +185,6 @@ def test_a_full_disk_sheds_telemetry_keeps_the_rest_and_heals(tmp_path):
 
 def test_a_damaged_journal_waits_as_it_is_for_the_room_to_be_rebuilt(tmp_path):
     """L28, L29: each start on the full disk says so and changes nothing; with room again what is readable is there."""
-    told = on_a_small_disk(REBUILD, tmp_path / "state")
+    told = on_a_small_disk(REBUILD, tmp_path / "state", 48)
     assert (told["code"], told["retry"]) == ("journal.disk_full", True)
     assert told["records"] > 5_200
