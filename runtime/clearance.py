@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Protocol, runtime_checkable
 
 import msgspec
@@ -69,14 +70,19 @@ def places(drivers: Mapping[str, Any]) -> dict[str, Place]:
 
 @dataclass(slots=True)
 class Clearance:
-    """Sees that the devices are clear after each session; `left` are those that are not, or have not said so yet."""
+    """Sees that the devices are clear after each session; `left` are those that are not, or have not said so yet.
+
+    `passed_over` are those at which the last run left a citizen's own thing, because the power goes.
+    """
 
     places: Mapping[str, Place]
     audit: Audit
     clear_seconds: float
     left: set[str] = field(default_factory=set)
+    passed_over: set[str] = field(default_factory=set)
+    unhurried: asyncio.Event = field(default_factory=asyncio.Event)
     _hurry_seconds: float | None = None
-    _limits: set[asyncio.Timeout] = field(default_factory=set)
+    _limits: dict[asyncio.Timeout, float] = field(default_factory=dict)
 
     @property
     def said(self) -> Text:
@@ -87,11 +93,11 @@ class Clearance:
     def hurry(self, seconds: float | None) -> None:
         """Give up waiting after so many seconds from now on, because the power goes; None: wait as long as ever."""
         self._hurry_seconds = seconds
-        if seconds is not None:
-            until = asyncio.get_running_loop().time() + seconds
-            for limit in self._limits:
-                if not limit.expired():
-                    limit.reschedule(min(until, limit.when() or until))
+        (self.unhurried.set if seconds is None else self.unhurried.clear)()
+        until = inf if seconds is None else asyncio.get_running_loop().time() + seconds
+        for limit, unhurried in self._limits.items():
+            if not limit.expired():
+                limit.reschedule(min(until, unhurried))
 
     def begin(self) -> None:
         """Take every device for not clear until it says so."""
@@ -99,6 +105,7 @@ class Clearance:
 
     async def run(self, session: str, reference: str, tell: Tell) -> None:
         """Return when every device is clear, or took in what was left, or cannot be helped; each has its deadline."""
+        self.passed_over.clear()
         async with asyncio.TaskGroup() as group:
             for device, place in self.places.items():
                 group.create_task(self._clear(device, place, session, reference, tell), name=f"clear-{device}")
@@ -106,10 +113,11 @@ class Clearance:
     async def _clear(self, device: str, place: Place, session: str, reference: str, tell: Tell) -> None:
         is_told = False
         outcome, code = "taken_in", None
-        seconds = self.clear_seconds if self._hurry_seconds is None else min(self._hurry_seconds, self.clear_seconds)
-        limit = asyncio.timeout(seconds)
+        now = asyncio.get_running_loop().time()
+        until = now + self.clear_seconds
+        limit = asyncio.timeout_at(until if self._hurry_seconds is None else min(now + self._hurry_seconds, until))
         try:
-            async with limit, self._limited(limit):
+            async with limit, self._limited(limit, until):
                 while not await _is_clear(place):
                     if not is_told:
                         is_told = True
@@ -131,17 +139,20 @@ class Clearance:
             await self.audit.note("left_behind", actor="daemon", details=about)
 
     @asynccontextmanager
-    async def _limited(self, limit: asyncio.Timeout) -> AsyncIterator[None]:
-        """Have `hurry` reach this wait."""
-        self._limits.add(limit)
+    async def _limited(self, limit: asyncio.Timeout, unhurried: float) -> AsyncIterator[None]:
+        """Have `hurry` reach this wait, which ends at `unhurried` without it."""
+        self._limits[limit] = unhurried
         try:
             yield
         finally:
-            self._limits.discard(limit)
+            del self._limits[limit]
 
     def _leaves(self, device: str) -> bool:
         """Whether what lies there is left, because it is the citizen's own and the power goes (T5)."""
-        return self._hurry_seconds is not None and device in OWN
+        if self._hurry_seconds is None or device not in OWN:
+            return False
+        self.passed_over.add(device)
+        return True
 
 
 async def _is_clear(place: Place) -> bool:

@@ -28,6 +28,8 @@ ASK_SECONDS = 0.1
 """Between two looks whether the UPS has answered."""
 LOOK_SECONDS = 1.0
 """Between two looks while something is amiss; otherwise the UPS's driver says when to look."""
+SURE_SECONDS = 5.0
+"""For the last reading of mains that stayed, over the time that they have to stay."""
 END_SECONDS = 1.0
 """What the last lines may take to reach the disk when the daemon stops."""
 _QUIET = {PowerState.UNKNOWN, PowerState.ON_MAINS, PowerState.NO_RETURN}
@@ -42,9 +44,6 @@ class Readable(Protocol):
 
     def ask_now(self) -> None:
         """Have the UPS asked at once."""
-
-    async def shutdown_return(self, delay_seconds: float) -> None:
-        """Cut after the delay, and give power again with the mains."""
 
 
 @runtime_checkable
@@ -156,6 +155,8 @@ class PowerKeeper:
         state = self._machine.look(reading, asyncio.get_running_loop().time())
         if state is not before:
             self._changed(before, state)
+        if self._machine.is_returning and self._ups is not None:
+            self._ups.ask_now()
         if state is PowerState.GOING_DOWN and self._plan is None and self._hall is not None:
             self._begin_plan(self._hall)
         (self._sure.clear if self._machine.is_returning else self._sure.set)()
@@ -205,6 +206,7 @@ class PowerKeeper:
             self._plan = None
             self._step = ""
         hall.limit(None)
+        hall.hurry(None)
         hall.admit(REFUSAL)
 
     async def _stop_plan(self) -> None:
@@ -230,7 +232,7 @@ class PowerKeeper:
     async def _until_sure(self) -> None:
         """While the mains are back, wait whether they stay: nothing that cannot be undone is done meanwhile."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.mains_back_seconds + 2 * LOOK_SECONDS):
+            async with asyncio.timeout(self._settings.mains_back_seconds + SURE_SECONDS):
                 await self._sure.wait()
 
     def _pass_no_return(self) -> None:

@@ -34,13 +34,14 @@ class PowerMachine:
     """The terminal's power as the readings of its UPS tell it, each with the time (monotonic) at which it is looked at.
 
     A runtime counts when two readings in a row say it: one that jumps is no event. A state that was reached on battery
-    is not left for a better one before the mains are back for `mains_back_seconds` without a break. A battery test
-    (`testing`) is no failure of the mains, and its low battery none of theirs (so does NUT's upsmon).
+    is not left for a better one before readings of `mains_back_seconds` say without a break that the mains are back. A
+    battery test (`testing`) is no failure of the mains, and its low battery none of theirs (so does NUT's upsmon); one
+    that begins on battery is no mains.
     """
 
     def __init__(self, settings: Power) -> None:
         self.state = PowerState.UNKNOWN
-        self.on_battery_since: float | None = None
+        self._on_battery_since: float | None = None
         self._settings = settings
         self._mains_since: float | None = None
         self._heard_at: float | None = None
@@ -58,8 +59,8 @@ class PowerMachine:
             return self.state
         if reading.code is not None or reading.source is Source.UNKNOWN:
             self._know_nothing()
-        elif reading.source is Source.ON_LINE or reading.testing:
-            self._on_mains(now)
+        elif reading.source is Source.ON_LINE or (reading.testing and self.state not in _FAILED):
+            self._on_mains(now - (reading.age_seconds or 0.0))
         else:
             self._on_battery(reading, now)
         return self.state
@@ -72,28 +73,30 @@ class PowerMachine:
         self._mains_since = self._heard_at = self._runtime = self._runtime_before = None
         if self.state is not PowerState.GOING_DOWN:  # that was decided on a good reading; nobody can say otherwise now
             self.state = PowerState.UNKNOWN
+            self._on_battery_since = None
 
-    def _on_mains(self, now: float) -> None:
+    def _on_mains(self, at: float) -> None:
         if self._mains_since is None:
-            self._mains_since = now
-        if self.state not in _FAILED or now - self._mains_since >= self._settings.mains_back_seconds:
+            self._mains_since = at
+        if self.state not in _FAILED or at - self._mains_since >= self._settings.mains_back_seconds:
             self.state = PowerState.ON_MAINS
-            self.on_battery_since = None
+            self._on_battery_since = None
         self._heard_at = self._runtime = self._runtime_before = None
 
     def _on_battery(self, reading: UpsStatus, now: float) -> None:
         self._mains_since = None
-        if self.on_battery_since is None:
-            self.on_battery_since = now
+        if self._on_battery_since is None:
+            self._on_battery_since = now
         at = now - (reading.age_seconds or 0.0)
         if self._heard_at is None or at > self._heard_at + 1e-3:
             self._heard_at, self._runtime_before, self._runtime = at, self._runtime, reading.runtime_seconds
         settings = self._settings
-        is_long = now - self.on_battery_since >= settings.longest_on_battery_seconds
-        if reading.battery_low or self._is_below(settings.stop_seconds) or is_long:
+        left = self._on_battery_since + settings.longest_on_battery_seconds - now
+        if reading.battery_low or self._is_below(settings.stop_seconds) or left <= 0:
             self.state = PowerState.GOING_DOWN
         elif self.state is not PowerState.GOING_DOWN:
-            is_low = self.state is PowerState.LOW or self._is_below(settings.reserve_seconds)
+            is_late = left <= settings.reserve_seconds - settings.stop_seconds
+            is_low = self.state is PowerState.LOW or self._is_below(settings.reserve_seconds) or is_late
             self.state = PowerState.LOW if is_low else PowerState.ON_BATTERY
 
     def _is_below(self, limit: float) -> bool:

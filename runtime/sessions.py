@@ -96,8 +96,14 @@ class Sessions:
             self._current.limit(seconds)
 
     def hurry(self, seconds: float | None) -> None:
-        """Wait at most so long for the devices to be clear; None for as long as ever (Clearance)."""
+        """Wait at most so long for the devices to be clear; None for as long as ever (Clearance).
+
+        With None, what was left because there was no time is waited for before the next session (rule 1).
+        """
         self._clearance.hurry(seconds)
+        if seconds is None and self._clearance.passed_over:
+            self._clear.clear()
+            self._clearance.begin()
 
     async def over(self) -> None:
         """Return when no session is open any more; what lies at the devices may still be there."""
@@ -183,10 +189,21 @@ class Sessions:
             self._current = None
             session.close()
             try:
-                await self._clearance.run(session.id, session.reference, session.owner.notify)
+                await self._clear_after(session)
             finally:
                 self._clear.set()
                 session.cleared()
+
+    async def _clear_after(self, session: Session) -> None:
+        """Have the devices cleared, and once more when a hurry in which something was left is over."""
+        clearance = self._clearance
+        await clearance.run(session.id, session.reference, session.owner.notify)
+        while clearance.passed_over:
+            if not clearance.unhurried.is_set():
+                self._clear.set()
+                session.cleared()
+                await clearance.unhurried.wait()
+            await clearance.run(session.id, session.reference, session.owner.notify)
 
     async def _wipe_vision(self) -> None:
         try:

@@ -75,6 +75,7 @@ class Journal:
         self._appended = asyncio.Event()
         self._receipt = asyncio.Event()
         self._is_deaf = False
+        self._copying: Copying | None = None
         self._on_receipt: dict[str, Callable[[int], None]] = {}
         self._on_renewal: Callable[[Stream], Awaitable[None]] | None = None
         self._told: dict[str, records.Told] = {}
@@ -130,7 +131,7 @@ class Journal:
         disk without room for it, the one before stays. A journal that proves damaged is rebuilt at the next start
         (`damage`).
         """
-        copying = Copying(pause_seconds, self._wall_clock())
+        self._copying = copying = Copying(pause_seconds, self._wall_clock())
         try:
             async with asyncio.timeout(seconds):
                 return await self._executor.beside(copying.run)
@@ -145,9 +146,16 @@ class Journal:
         return False
 
     async def checkpoint(self) -> None:
-        """Move the write-ahead log into the database, before the executor is closed; on a full disk it stays a log."""
+        """Move the write-ahead log into the database, before the executor is closed; on a full disk it stays a log.
+
+        A backup copy that is being made is given up: the moment that it reads would hold up the thread.
+        """
+        if self._copying is not None:
+            self._copying.is_over = True
         try:
-            await self._read(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+            (row,) = await self._read(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+            if row[0]:
+                log.warning("journal_not_checkpointed", reason="busy")
         except JournalError as error:
             log.warning("journal_not_checkpointed", code=error.code)
 

@@ -11,6 +11,18 @@ from tests.runtime.house import Noted, Owner
 from tests.runtime.session_rig import Place, stage
 
 
+class Slow(Place):
+    """A device that needs so many seconds to take in what lies there."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(left=True)
+        self.seconds = seconds
+
+    async def take_back(self) -> None:
+        await asyncio.sleep(self.seconds)
+        await super().take_back()
+
+
 async def ended(keeper: Sessions, owner: Owner) -> Session:
     session = await keeper.open(owner)
     session.request_end("closed")
@@ -138,3 +150,49 @@ def test_two_who_wait_for_the_devices_do_not_both_begin():
 
     place = Place()
     stage(story, places={"idcard": place})
+
+
+@pytest.mark.parametrize("hurried_first", [True, False])
+def test_when_the_mains_are_back_a_card_lies_as_long_as_ever_before_it_is_taken_in(hurried_first):
+    """T5: the hurry of a power failure is taken back from a wait that is under way, whether it began in it or before.
+
+    The wait keeps the deadline it had without the failure.
+    """
+    card = Place(left=True)
+
+    async def story(keeper: Sessions) -> None:
+        if hurried_first:
+            keeper.hurry(4.0)
+        await ended(keeper, Owner())
+        keeper.hurry(4.0)
+        await asyncio.sleep(2)
+        keeper.hurry(None)
+        await asyncio.sleep(42)
+        assert card.taken_back == 0
+        await asyncio.sleep(2)
+        assert card.taken_back == 1
+
+    stage(story, places={"cardreader": card})
+
+
+@pytest.mark.parametrize("paper_seconds", [0.0, 10.0])
+def test_what_was_left_in_a_hurry_is_waited_for_when_there_is_time_again(paper_seconds):
+    """Rule 1, T5: before the next session, also where another device is still being cleared when the mains are back."""
+    card, paper = Place(left=True), Slow(paper_seconds)
+
+    async def story(keeper: Sessions) -> None:
+        keeper.hurry(4.0)
+        await ended(keeper, Owner())
+        await asyncio.sleep(6)
+        assert (card.taken_back, card.left) == (0, True)
+        keeper.hurry(None)
+        with pytest.raises(SessionError, match=r"not clear: .*cardreader"):
+            await keeper.open(Owner())
+        await asyncio.sleep(20)
+        assert card.taken_back == 0
+        with pytest.raises(SessionError, match="not clear: cardreader"):
+            await keeper.open(Owner())
+        card.left = False
+        assert await keeper.open(Owner())
+
+    stage(story, places={"cardreader": card, "printer": paper})

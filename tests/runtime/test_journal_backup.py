@@ -5,7 +5,9 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from structlog.testing import capture_logs
 
+from runtime import board
 from runtime.board import ThreadExecutor
 from runtime.journal import Journal, backup, files
 from runtime.journal.backup import YOUNG_SECONDS
@@ -61,6 +63,42 @@ async def test_one_that_takes_too_long_is_given_up_and_the_one_before_stays(tmp_
     await life(file, too_slow, at=NOW + YOUNG_SECONDS + 1)
     assert Files(file).backup.read_bytes() == before
     assert not Files(file).copying.exists()
+
+
+async def test_a_checkpoint_does_not_wait_for_a_copy(tmp_path):
+    """T14: the way down has 2 s for it; the copy is given up, and the one of another day is made."""
+    file = tmp_path / "journal.db"
+
+    async def checkpointed(journal: Journal) -> None:
+        await fills(journal)
+        copying = asyncio.create_task(journal.back_up(seconds=600.0, pause_seconds=0.2))
+        await begun(Files(file))
+        await journal.append(event("beside_"))
+        with capture_logs() as lines:
+            await journal.checkpoint()
+        assert not await copying
+        assert lines == []
+        assert file.with_name("journal.db-wal").stat().st_size == 0
+        assert await journal.back_up(seconds=60.0)
+
+    await life(file, checkpointed)
+
+
+async def test_a_checkpoint_that_a_reader_holds_up_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(board, "_BUSY_SECONDS", 0.1)
+    file = tmp_path / "journal.db"
+
+    async def held_up(journal: Journal) -> None:
+        with closing(sqlite3.connect(file, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            content_of = reader.execute("SELECT count(*) FROM records").fetchall()
+            await journal.append(event("beside_"))
+            with capture_logs() as lines:
+                await journal.checkpoint()
+            assert content_of == [(0,)]
+        assert [(line["event"], line["reason"]) for line in lines] == [("journal_not_checkpointed", "busy")]
+
+    await life(file, held_up)
 
 
 async def test_an_executor_that_is_closed_does_not_wait_for_a_copy(tmp_path):

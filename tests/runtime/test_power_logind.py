@@ -11,6 +11,7 @@ from dbus_fast.service import ServiceInterface, dbus_property, method
 
 from runtime import logind as module
 from runtime.logind import LogindPower, PowerError
+from runtime.power_settings import BUDGETS
 
 CONFIG = """<busconfig>
 <type>system</type><listen>unix:path={path}</listen><auth>EXTERNAL</auth>
@@ -74,6 +75,20 @@ async def test_a_refusal_is_told(logind):
         await LogindPower(address).power_off()
     assert (caught.value.code, caught.value.retry) == ("power.refused", True)
     assert caught.value.advice
+
+
+async def test_a_refusal_of_a_host_that_is_going_down_is_no_refusal(logind):
+    """The order before was taken, though nobody heard so: logind refuses a second one while it is at it."""
+    bus, service, address = logind
+    await bus.request_name("org.freedesktop.login1")
+    service.refuse = service.going_down = True
+    await LogindPower(address).power_off()
+    assert service.orders == [False]
+
+
+def test_the_answers_fit_into_the_budget_of_the_step():
+    """T14: else the step is cut off before it knows whether the order was taken."""
+    assert BUDGETS["off"] > module._ANSWER_SECONDS + module._LOOK_SECONDS
 
 
 async def test_without_logind_the_order_is_refused(logind):

@@ -56,8 +56,36 @@ def test_a_runtime_counts_when_two_readings_say_it():
 def test_a_ups_that_tells_no_runtime_is_not_trusted_for_ever():
     machine = PowerMachine(SETTINGS)
     machine.look(battery(None), 0)
-    assert machine.look(battery(None), 1499) is PowerState.ON_BATTERY
+    assert machine.look(battery(None), 1019) is PowerState.ON_BATTERY
+    assert machine.look(battery(None), 1020) is PowerState.LOW, "as long before as between the reserve and the stop"
+    assert machine.look(battery(None), 1499) is PowerState.LOW
     assert machine.look(battery(None), 1500) is PowerState.GOING_DOWN
+
+
+def test_after_a_silence_the_time_on_battery_counts_anew():
+    """L10: nobody knows whether the mains were back meanwhile; a way down that was begun is not concerned."""
+    machine = PowerMachine(SETTINGS)
+    machine.look(battery(None), 0)
+    machine.look(STALE, 10)
+    assert machine.look(battery(None), 5000) is PowerState.ON_BATTERY
+
+
+def test_one_reading_of_the_mains_and_then_silence_is_not_back():
+    """L10: what counts is when the UPS said so, not for how long somebody has looked at it."""
+    machine = PowerMachine(SETTINGS)
+    through(machine, battery(300), battery(300), at=0)
+    assert machine.look(MAINS, 10) is PowerState.LOW
+    assert machine.look(replace(MAINS, age_seconds=14.0), 24) is PowerState.LOW
+    assert machine.look(MAINS, 25) is PowerState.ON_MAINS
+
+
+@pytest.mark.parametrize("runtime", [1800, 300])
+def test_a_battery_test_that_begins_on_battery_is_no_mains(runtime):
+    machine = PowerMachine(SETTINGS)
+    states = through(machine, *[battery(runtime)] * 2, *[battery(runtime, testing=True)] * 9)
+    assert states[-1] is states[1]
+    assert not machine.is_returning
+    assert machine.look(battery(0, low=True, testing=True), 100) is PowerState.GOING_DOWN
 
 
 def test_the_mains_are_back_when_they_stay():
@@ -70,7 +98,7 @@ def test_the_mains_are_back_when_they_stay():
     assert not machine.is_returning
     assert machine.look(MAINS, 20) is PowerState.GOING_DOWN
     assert machine.look(MAINS, 30) is PowerState.ON_MAINS
-    assert machine.on_battery_since is None
+    assert through(machine, battery(), at=2000) == [PowerState.ON_BATTERY], "the time on battery counts anew"
 
 
 def test_a_stale_ups_is_unknown_and_takes_no_decision_back():
@@ -105,12 +133,14 @@ READINGS = st.builds(
 def test_whatever_a_ups_says(told):
     """The board goes down on battery only, never for want of knowledge, and comes back only by mains that stayed."""
     machine, now, mains_since = PowerMachine(SETTINGS), 0.0, None
+    failed = WORSE[1:]
     before = machine.state
     for reading, seconds in told:
         now += seconds
         known = reading.code is None and reading.source is not Source.UNKNOWN
-        mains = known and (reading.source is Source.ON_LINE or bool(reading.testing))
-        mains_since = (now if mains_since is None else mains_since) if mains else None
+        mains = known and (reading.source is Source.ON_LINE or (bool(reading.testing) and before not in failed))
+        at = now - (reading.age_seconds or 0.0)
+        mains_since = (at if mains_since is None else mains_since) if mains else None
         state = machine.look(reading, now)
         if state is PowerState.GOING_DOWN and before is not state:
             assert known
@@ -119,7 +149,7 @@ def test_whatever_a_ups_says(told):
             assert state is PowerState.UNKNOWN or state is before is PowerState.GOING_DOWN
         elif mains and state is not PowerState.ON_MAINS:
             assert state is before
-            assert now - mains_since < SETTINGS.mains_back_seconds
+            assert at - mains_since < SETTINGS.mains_back_seconds
         elif not mains and before in WORSE:
             assert WORSE.index(state) >= WORSE.index(before)
         before = state

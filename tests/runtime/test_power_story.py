@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from devices.config import Ups
 from sim.memory import MemoryPort
 from tests.runtime.house import CERTIFICATE, Caller, Refusal
 from tests.runtime.payment_rig import LONG, Counter
@@ -112,6 +113,36 @@ def test_the_mains_go_while_a_citizen_enters_the_pin(tmp_path, monkeypatch):
     tell(tmp_path, story, monkeypatch, **LONG)
 
 
+def test_the_mains_back_and_nobody_begins_over_the_card_that_was_left(tmp_path, monkeypatch):
+    """Rule 1, T5: what the way down left at the gate is waited for when it is undone."""
+
+    async def story(house: PowerHouse, ui: Caller) -> None:
+        counter = Counter(house)
+        session, receipt = await counter.applied(ui)
+        answer = await counter.begun(ui, session, receipt, "unionpay_card")
+        asked = ui.ask("payment.card", session=session, order=answer["order"])
+        await counter.insert()
+        await house.until(lambda: counter.pad.keypad_on, seconds=60)
+        house.ups.battery_low()
+        house.ups.mains_off()
+        await ui.notice("session.ended")
+        del asked
+        house.ups.mains_on()
+        house.ups.battery_low(low=False)
+        await ui.component("power", "on_mains")
+        left = [line["details"] for line in lines(tmp_path, "left_behind")]
+        assert [one["outcome"] for one in left if one["device"] == "cardreader"] == ["left"]
+        assert counter.at_gate()
+        with pytest.raises(Refusal) as refused:
+            await ui.call("session.open")
+        assert refused.value.code == "session.not_clear"
+        await counter.take()
+        assert await ui.call("session.open")
+        assert house.power.requests == 0
+
+    tell(tmp_path, story, monkeypatch, **LONG)
+
+
 @pytest.mark.parametrize(("seconds", "outcome"), [(0.8, "unknown"), (1.6, "done")])
 def test_a_print_half_done_is_finished_or_void(tmp_path, monkeypatch, seconds, outcome):
     """T4, rule 2: the printer falls silent in the middle of the paper, or behind it; no intent stays open."""
@@ -200,6 +231,26 @@ def test_the_mains_back_on_the_way_and_the_terminal_serves_again(tmp_path, monke
         assert any(b"power.plan_cancelled" in body for body in told)
 
     tell(tmp_path, story, monkeypatch)
+
+
+def test_mains_that_are_back_at_the_last_look_are_asked_for_until_they_stayed(tmp_path, monkeypatch):
+    """T14: also where the UPS is polled seldom; what counts is the age of what it said."""
+
+    async def story(house: PowerHouse, ui: Caller) -> None:
+        house.ups.battery_low()
+        house.ups.mains_off()
+        await ui.component("power", "going_down")
+        house.ups.mains_on()
+        house.ups.battery_low(low=False)
+        await ui.component("power", "on_mains")
+        await asyncio.sleep(60)
+        assert (house.power.requests, house.orders) == (0, [])
+
+    def seldom(house: PowerHouse) -> None:
+        ups = Ups(port="/dev/ups", poll_seconds=30.0, stale_seconds=60.0)
+        house.settings = msgspec.structs.replace(house.settings, ups=ups)
+
+    tell(tmp_path, story, monkeypatch, seldom)
 
 
 def test_a_stop_in_the_middle_ends_in_order_with_every_key_wiped(tmp_path, monkeypatch):
