@@ -19,7 +19,7 @@ from sim.citizens.report import Sabotage as CitizensSabotage
 from sim.settings import RigError
 from sim.soak.disk import DiskError
 from sim.soak.report import Sabotage
-from sim.soak.terminal_report import TerminalSabotage
+from sim.soak.sabotage import TerminalSabotage
 from vision.errors import VisionError
 
 if find_spec("fpdf") is None:  # `govterm` then says that the extra `rig` is not installed

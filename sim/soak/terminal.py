@@ -24,12 +24,12 @@ from sim.soak import hall
 from sim.soak.books import Books, bugs, count, wrong
 from sim.soak.gauges import Gauges
 from sim.soak.mishaps import MISHAPS, Held, schedule
+from sim.soak.sabotage import TerminalSabotage
 from sim.soak.search import Search, brought, search
 from sim.soak.stage import Stage, staged, stop
 from sim.soak.terminal_report import (
     Citizens,
     TerminalReport,
-    TerminalSabotage,
     duplicates,
     lost,
     recoveries,

@@ -1,7 +1,6 @@
 """What a soak of the whole terminal comes to, as tables and as JSON."""
 
 import statistics
-from enum import StrEnum
 
 import msgspec
 from rich.console import Console
@@ -10,15 +9,6 @@ from rich.table import Table
 from sim.soak.books import Books
 from sim.soak.gauges import Gauge
 from sim.soak.search import Search
-
-
-class TerminalSabotage(StrEnum):
-    """What a soak can break on purpose; its verdict must find each."""
-
-    DROP_RECORD = "drop-record"
-    DOUBLE_CHARGE = "double-charge"
-    PLANT_NAME = "plant-name"
-    NO_RESTART = "no-restart"
 
 
 class Recoveries(msgspec.Struct, frozen=True):

@@ -34,7 +34,7 @@ def is_the_rigs(value: object) -> bool:
 def reached() -> Iterator[object]:
     """Give everything that the daemon and its tasks refer to, by and by."""
     tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    todo: list[object] = [one for one in gc.get_objects() if type(one).__qualname__ == "_Daemon"]
+    todo: list[object] = [one for one in gc.get_objects() if type(one).__qualname__ == "Daemon"]
     assert todo, "there is a daemon"
     todo += [task for task in tasks if not is_the_rigs(task.get_coro())]
     seen: set[int] = set()

@@ -18,7 +18,7 @@ import pytest
 
 from sim.people import make_citizen
 from sim.soak.mishaps import MISHAPS
-from sim.soak.terminal_report import TerminalSabotage
+from sim.soak.sabotage import TerminalSabotage
 from tests.sim.processes import children
 
 pytestmark = pytest.mark.timeout(400)
