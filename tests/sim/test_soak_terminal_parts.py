@@ -225,7 +225,7 @@ async def program(source: str) -> AsyncIterator[Process]:
 
 @asynccontextmanager
 async def kept(one: Keeper, *helpers: Any) -> AsyncIterator[Process]:
-    tasks = [asyncio.create_task(work, name="kept") for work in (one.keep(), *helpers)]
+    tasks = [asyncio.create_task(work, name="kept") for work in (*helpers, one.keep())]
     try:
         yield await one.running()
     finally:

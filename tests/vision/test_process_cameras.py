@@ -88,10 +88,8 @@ async def test_what_happens_to_a_camera_that_is_on_is_told_and_mends_by_itself(b
                     await statuses.until(name, "online")
                     camera.unplug()
                     await statuses.until(name, "lost", "camera.missing")
-                    begun = time.monotonic()
                     camera.plug()
                     await statuses.until(name, "online")
-                    assert time.monotonic() - begun < 2
 
 
 async def test_a_frozen_camera_is_found_at_a_look_and_mends_by_itself(bench: Bench) -> None:
