@@ -167,8 +167,8 @@ class Lockdown:
         self._lasting.discard(cause)
 
     def well(self, subject: str) -> None:
-        """Note that nothing of what was found about something holds any more."""
-        self._lasting = {cause for cause in self._lasting if cause.subject != subject}
+        """Note that a component serves as it should: of what was found about it only an open door may hold still."""
+        self._lasting = {cause for cause in self._lasting if cause.subject != subject or cause.kind == "door"}
 
     def note(self, line: str) -> None:
         """Have the audit log say what was seen and is no tampering."""
@@ -199,6 +199,7 @@ class Lockdown:
             )
             del self._held[cause.code, cause.subject]
             if held.times != times:  # found again meanwhile
+                self._alarms.sound(cause.code, cause.subject)
                 self._lock(cause)
             self._show()
             log.info("lockdown_cleared", lock=lock, code=cause.code, subject=cause.subject)

@@ -66,6 +66,24 @@ def test_a_door_that_no_one_can_see_closed_is_open(tmp_path):
     play(tmp_path, story)
 
 
+def test_an_open_door_is_no_less_open_for_what_else_the_unit_tells(tmp_path):
+    """T23: each healthy status of the unit is told; none of them closes the door."""
+
+    async def story(house: Cabinet, _ui: Caller, care: Caller) -> None:
+        house.unit.open_door()
+        await asyncio.sleep(IDLE_SECONDS)
+        for percent in (99.0, 40.0):
+            house.unit.set_humidity(percent)
+            await asyncio.sleep(IDLE_SECONDS)
+            with pytest.raises(Refusal, match=r"lockdown\.cause_persists"):
+                await care.call("lockdown.clear", lock=await only_lock(care))
+        house.unit.close_door()
+        await asyncio.sleep(IDLE_SECONDS)
+        assert await care.call("lockdown.clear", lock=await only_lock(care)) == {"locks": []}
+
+    play(tmp_path, story)
+
+
 def test_a_door_within_an_announced_maintenance_is_audited_until_that_is_over(tmp_path):
     """H5: expected, so no alarm; one that stands open afterwards is one."""
 
