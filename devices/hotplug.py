@@ -158,22 +158,22 @@ class UdevHotplug:
             await overrun.wait()
             raise HotplugError("hotplug.overrun", "the kernel dropped events; the ports are listed anew")
         finally:
-            loop.remove_reader(monitor.fileno())
-            self._ports.clear()
-            self._devices.clear()  # pyudev closes the socket with the last reference, when this frame goes
+            loop.remove_reader(monitor.fileno())  # pyudev closes the socket with the last reference to it
 
     def _list(self, context: Any, on_change: HotplugListener) -> None:
+        """Tell what is there, and what has gone since an earlier life, whose last events may have been dropped."""
+        there = set()
         for subsystem in SUBSYSTEMS:
             for device in context.list_devices(subsystem=subsystem):
+                there.add(device.sys_path)
                 self._take(device, on_change)
+        for path in {*self._ports, *self._devices} - there:
+            self._remove(path, on_change)
 
     def _take(self, device: Any, on_change: HotplugListener) -> None:
         path = device.sys_path
         if device.action == "remove":
-            if (gone := self._ports.pop(path, None)) is not None:
-                on_change(Unplugged(gone))
-            if (lost := self._devices.pop(path, None)) is not None:
-                on_change(Detached(lost))
+            self._remove(path, on_change)
         elif device.properties.get("DEVTYPE") == "usb_device":
             found = _device(path, device.properties)
             if self._devices.get(path) != found:
@@ -184,6 +184,12 @@ class UdevHotplug:
             if port is not None and self._ports.get(path) != port:
                 self._ports[path] = port
                 on_change(Plugged(port))
+
+    def _remove(self, path: str, on_change: HotplugListener) -> None:
+        if (gone := self._ports.pop(path, None)) is not None:
+            on_change(Unplugged(gone))
+        if (lost := self._devices.pop(path, None)) is not None:
+            on_change(Detached(lost))
 
 
 def _port(path: str, properties: Mapping[str, str]) -> UsbPort | None:

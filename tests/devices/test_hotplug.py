@@ -12,7 +12,7 @@ import pytest
 import pyudev
 
 from devices import hotplug
-from devices.hotplug import HotplugError, Plugged, UdevHotplug, Unplugged, UsbDevice, UsbPort
+from devices.hotplug import Attached, Detached, HotplugError, Plugged, UdevHotplug, Unplugged, UsbDevice, UsbPort
 
 HERE = Path(__file__).parent
 READER = {"serial": "A1", "usb": "0403:6001", "link": "usb-Reader_A1"}
@@ -165,6 +165,28 @@ def test_a_port_that_is_not_at_usb_is_nothing_and_a_repeat_is_told_once():
     one._take(Device("remove"), told.append)
     assert told[1:] == [Unplugged(port)]
     assert one.find("/dev/ttyUSB0") is None
+
+
+class Machine:
+    """Lists devices as a pyudev Context does."""
+
+    def __init__(self, *paths: str) -> None:
+        self.devices = [Device(None, DEVTYPE="usb_device", TYPE="0/0/0") for _ in paths]
+        for device, path in zip(self.devices, paths, strict=True):
+            device.sys_path = path
+
+    def list_devices(self, subsystem: str) -> list["Device"]:
+        return self.devices if subsystem == "usb" else []
+
+
+def test_what_went_while_events_were_dropped_is_told_by_the_next_list():
+    """H8: a stick that was pulled out then must not hold its lock for ever; what stayed is no news."""
+    told: list[object] = []
+    one = UdevHotplug()
+    one._list(Machine("/sys/a", "/sys/b"), told.append)
+    assert [type(change) for change in told] == [Attached, Attached]
+    one._list(Machine("/sys/b"), told.append)
+    assert told[2:] == [Detached(UsbDevice("/sys/a", None, frozenset()))]
 
 
 async def test_on_this_machine_it_listens_and_leaves_nothing_behind():
