@@ -22,9 +22,10 @@ from runtime.journal import Journal
 from runtime.peripherals import Peripherals
 from runtime.probe import SECTIONS
 from runtime.supervisor import Supervisor
-from sim.memory import InlineExecutor, MemoryHotplug
+from sim.memory import InlineExecutor
 from sim.pty import PtyHost
 from sim.settings import BAUD
+from sim.usb import MemoryHotplug
 from tests.runtime.tester_rig import MAKE
 
 ROUNDS = 50

@@ -14,9 +14,9 @@ import pytest
 
 from benchmarks.conftest import Figures, percentile
 from benchmarks.test_replug import Online, supervised
-from sim.memory import MemoryHotplug
 from sim.pty import PtyHost
 from sim.settings import BAUD
+from sim.usb import MemoryHotplug
 from tests.runtime.tester_rig import MAKE
 from tests.systemd.board import Board, Parts, booted, install
 from tests.systemd.needs import missing

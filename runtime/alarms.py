@@ -89,6 +89,10 @@ class Alarms:
         self._changed = asyncio.Event()
         self.records = AlarmLog(journal, self._changed.set)
 
+    async def open(self) -> None:
+        """Take up the alarms of earlier lives, which may be raised again now; raise JournalError."""
+        await self._load()
+
     def sound(self, code: str, subject: str) -> None:
         """Raise an alarm: it is in the log now, and in the journal as soon as `run` comes to it. Never raises.
 
@@ -109,7 +113,7 @@ class Alarms:
         self._changed.set()
 
     def dealt_with(self, code: str, subject: str) -> None:
-        """Note that a person saw to what was told: if it happens again it is told again, however soon."""
+        """Note that what was told is over: if it happens again it is told again, however soon."""
         for known in self._known:
             if (known.alarm.code, known.alarm.subject) == (code, subject):
                 known.is_dealt_with = True

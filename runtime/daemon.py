@@ -195,6 +195,7 @@ class Daemon:
         settings, roles = self._settings, self._roles
         await self._seals.open()
         await self._lockdown.open()
+        await self._alarms.open()
         await self._business.open()
         await self._commands.open()
         async with asyncio.TaskGroup() as group:
@@ -220,8 +221,10 @@ class Daemon:
             self._supervisor.start(group, "alarms", self._alarms.run)
             self._supervisor.start(group, "locks", self._lockdown.run)
             self._supervisor.start(group, "power_keeper", self._power.run)
-            self._supervisor.start(group, "usb", self._tamper.usb.run)
-            self._supervisor.start(group, "routes", lambda ready: self._seams.routes.run(ready, self._tamper.routed))
+            self._supervisor.start(group, "tamper", self._tamper.settling.run)
+            self._supervisor.start(
+                group, "routes", lambda ready: self._seams.routes.run(ready, self._tamper.routes.heard)
+            )
             self._supervisor.start(group, "telemetry", self._health.run)
             self._seams.cameras.watch(self._components.camera)
             self._seams.watch_egress(lambda what: self._tamper.once("egress", f"egress.{what}"))

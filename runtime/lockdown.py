@@ -153,6 +153,8 @@ class Lockdown:
             return
         if lasts:
             self._lasting.add(cause)
+        if answer == "lock" and (cause.code, cause.subject) not in self._held:
+            self._alarms.dealt_with(cause.code, cause.subject)  # cleared before this daemon began, perhaps
         self._alarms.sound(cause.code, cause.subject)
         self._lines.append(("tamper_found", {"kind": cause.kind, "code": cause.code, "subject": cause.subject}))
         if answer == "lock":

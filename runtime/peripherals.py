@@ -83,7 +83,7 @@ class Peripherals:
 
             def trusted() -> None:
                 port = self._hotplug.find(name)
-                self._check(kind, driver.status.identity or (port.serial if port is not None else None))
+                self._check(kind, driver.status.identity, port.serial if port is not None else None)
                 start.reschedule(None)
                 ready()
 
@@ -95,8 +95,8 @@ class Peripherals:
         if status.identity is not None and status.state in _SERVING:
             self._check(kind, status.identity)
 
-    def _check(self, kind: str, identity: str | None) -> None:
-        if self._trust.check_identity(kind, identity) and self._group is not None:
+    def _check(self, kind: str, told: str | None, serial: str | None = None) -> None:
+        if self._trust.check_identity(kind, told, serial) and self._group is not None:
             self._group.create_task(self._trust.remember(kind), name=f"remember-{kind}")
 
     def _on_change(self, change: HotplugEvent) -> None:

@@ -8,20 +8,18 @@ from runtime.config import Settings
 from runtime.lockdown import Cause, Lockdown
 from runtime.messages import MaintenanceWindow
 from runtime.policy import Kind
+from runtime.route_watch import RouteWatch
 from runtime.services.matters import Found
+from runtime.settling import Settling
 from runtime.usb_watch import UsbWatch
-from transport.routes import DefaultRoute
 
 _PIN_PAD = {"pinpad.tampered", "pinpad.clear_digit"}
 _DOOR = Cause("door", "environment.door_open", "environment")
-_SECOND_ROUTE = Cause("network", "network.second_route", "network")
 _FORGED = {"catalogue.bad_signature", "catalogue.digest_mismatch"}
-_LOOPBACK = "lo"
-"""A route by it leaves nowhere."""
 
 
 class Tamper:
-    """Takes what is seen, from whoever sees it. Nothing here raises or waits."""
+    """Takes what is seen, from whoever sees it: nothing raises or waits. `settling.run` is one supervised life."""
 
     def __init__(
         self,
@@ -38,17 +36,23 @@ class Tamper:
         self._lockdown = lockdown
         self._platform_time = platform_time
         self._sound = sound
-        self._uplinks = frozenset(settings.security.uplinks)
         self._windows: list[MaintenanceWindow] = []
         self._is_door_open = False
-        self._foreign: frozenset[str] = frozenset()
+        self.settling = Settling()
         cameras = (settings.vision.camera, settings.vision.document_camera)
         self.usb = UsbWatch(
             [*(section.port for section in settings.devices.values()), *(one for one in cameras if one is not None)],
             settings.security.usb_allowed,
             find,
-            lambda code, subject: lockdown.found(Cause("usb", code, subject), lasts=True),
-            lambda code, subject: lockdown.over(Cause("usb", code, subject)),
+            self.settling,
+            on_found=lambda code, subject: lockdown.found(Cause("usb", code, subject), lasts=True),
+            on_over=lambda code, subject: lockdown.over(Cause("usb", code, subject)),
+        )
+        self.routes = RouteWatch(
+            settings.security.uplinks,
+            self.settling,
+            on_found=lambda code, subject: lockdown.found(Cause("network", code, subject), lasts=True),
+            on_over=lambda code, subject: lockdown.over(Cause("network", code, subject)),
         )
 
     def announced(self, windows: Iterable[MaintenanceWindow]) -> None:
@@ -78,25 +82,6 @@ class Tamper:
         else:
             self._lockdown.well(component)
 
-    def routed(self, routes: frozenset[DefaultRoute]) -> None:
-        """Look at the default routes (H8): where uplinks are stated each leaves by one of them, else all by one way.
-
-        One way is one interface, with no more than one gateway of IPv4; routers of IPv6 are told by the network.
-        """
-        ways = {route for route in routes if route.interface != _LOOPBACK}
-        interfaces = {route.interface for route in ways}
-        if self._uplinks:
-            foreign = frozenset(interfaces - self._uplinks)
-            for gone in self._foreign - foreign:
-                self._lockdown.over(_unknown_uplink(gone))
-            for interface in sorted(foreign):
-                self._lockdown.found(_unknown_uplink(interface), lasts=True)
-            self._foreign = foreign
-        elif len(interfaces) > 1 or len([route for route in ways if route.version == 4]) > 1:
-            self._lockdown.found(_SECOND_ROUTE, lasts=True)
-        else:
-            self._lockdown.over(_SECOND_ROUTE)
-
     def once(self, kind: Kind, code: str) -> None:
         """Take note of what happened once and does not last: at the egress, or to the journal."""
         self._lockdown.found(Cause(kind, code, kind))
@@ -115,7 +100,3 @@ class Tamper:
         """Whether a maintenance is announced for now, by the platform's clock alone."""
         now = self._platform_time()
         return now is not None and any(one.begins_unix <= now <= one.ends_unix for one in self._windows)
-
-
-def _unknown_uplink(interface: str) -> Cause:
-    return Cause("network", "network.unknown_uplink", interface)

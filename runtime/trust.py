@@ -4,7 +4,8 @@ One rule: a device that says who it is must be the one that is expected. Expecte
 `identity`; where it states nothing, the first identity that was ever seen, which the journal remembers. Any other
 device is refused until it is plugged anew, an operator asks for another try, or, where nothing is stated, an operator
 accepts it. A device that says nothing has proved nothing: it serves unless `identity` or `usb` is stated. What counts
-as identity is what the device's own protocol tells, else the serial number at USB.
+as identity is what the device's own protocol tells, else the serial number at USB. The two are never compared with each
+other: a printer without paper tells nothing of itself, and has the number of its port all the same.
 """
 
 import sqlite3
@@ -36,7 +37,9 @@ class Trust:
         self._sections = sections
         self._journal = journal
         self._remembered: dict[str, str] = {}
-        self._refused: dict[str, str] = {}
+        """By kind what devices told, by `KIND.usb` the numbers at USB of those that told nothing."""
+        self._refused: dict[str, tuple[str, str]] = {}
+        """By kind where it would be remembered, and what it says."""
 
     async def load(self) -> None:
         """Read what the journal remembers."""
@@ -53,18 +56,20 @@ class Trust:
         if port.usb != wanted.lower():
             raise self._refuse(kind, "wrong_device", port.usb)
 
-    def check_identity(self, kind: str, identity: str | None) -> bool:
-        """Compare an identity with the expected one; raise WrongDevice.
+    def check_identity(self, kind: str, told: str | None, serial: str | None = None) -> bool:
+        """Compare what a device tells, else its number at USB, with what is expected; raise WrongDevice.
 
         Returns True when it is the first that was ever seen: it is expected from now on, and to be remembered.
         """
         stated = self._sections[kind].identity
+        identity, place = (serial, _at_usb(kind)) if told is None else (told, kind)
         if stated is not None and identity != stated:
             raise self._refuse(kind, "wrong_device", identity)
-        first = stated is None and identity is not None and kind not in self._remembered
+        first = stated is None and identity is not None and place not in self._remembered
         if stated is None and identity is not None:
-            expected = self._remembered.setdefault(kind, identity)
+            expected = self._remembered.setdefault(place, identity)
             if identity != expected:
+                self._refused[kind] = (place, identity)
                 raise self._refuse(kind, "swapped", identity)
         self._refused.pop(kind, None)
         return first
@@ -72,36 +77,44 @@ class Trust:
     async def remember(self, kind: str) -> None:
         """Write the expected identity of a kind down; a journal that cannot is told in the log."""
         try:
-            await self._store(kind, self._remembered[kind])
+            for place in (kind, _at_usb(kind)):
+                if place in self._remembered:
+                    await self._store(place, self._remembered[place])
         except JournalError as error:
             log.warning("identity_not_remembered", device=kind, code=error.code)
 
     def refused(self, kind: str) -> str:
         """Return the identity of the device that is refused as swapped; raise TrustError when there is none."""
-        identity = self._refused.get(kind)
-        if identity is None:
+        if kind not in self._refused:
             raise TrustError(f"no other {kind} is waiting to be accepted")
-        return identity
+        return self._refused[kind][1]
 
     async def accept(self, kind: str, identity: str) -> None:
-        """Expect the device of this identity from now on."""
-        await self._store(kind, identity)
-        self._remembered[kind] = identity
+        """Expect the device of this identity from now on; what was known of the one before it counts no more."""
+        place, _ = self._refused.get(kind, (kind, identity))
+        other = kind if place != kind else _at_usb(kind)
+        await self._store(place, identity, instead_of=other)
+        self._remembered[place] = identity
+        self._remembered.pop(other, None)
         self._refused.pop(kind, None)
 
-    async def _store(self, kind: str, identity: str) -> None:
+    async def _store(self, place: str, identity: str, *, instead_of: str | None = None) -> None:
         def work(db: sqlite3.Connection) -> None:
-            db.execute("INSERT OR REPLACE INTO identities VALUES (?, ?)", (kind, identity))
+            db.execute("DELETE FROM identities WHERE device = ?", (instead_of,))
+            db.execute("INSERT OR REPLACE INTO identities VALUES (?, ?)", (place, identity))
 
         await self._journal.write(work)
 
     def _refuse(self, kind: str, what: str, found: str | None) -> WrongDevice:
         code = f"{kind}.{what}"
         advice = "change `identity` or `usb` in its section, or put the right device back"
-        if what == "swapped" and found is not None:
-            self._refused[kind] = found
+        if what == "swapped":
             advice = "put the right device back, or accept this one: devices.accept"
         else:
             self._refused.pop(kind, None)
         log.error("device_refused", alarm=True, device=kind, code=code, found=found or "nothing", advice=advice)
         return WrongDevice(code, "another device is in its place", advice=advice, retry=False)
+
+
+def _at_usb(kind: str) -> str:
+    return f"{kind}.usb"

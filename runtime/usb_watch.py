@@ -4,24 +4,26 @@ A peripheral is known by its port, which `[KIND] port` or a camera names. What b
 the list even then: no peripheral needs it, and it is how terminals are broken into. Hubs are nobody.
 """
 
-import asyncio
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from functools import partial
 
 from devices.hotplug import Attached, Detached, HotplugEvent, UsbDevice, UsbPort
+from runtime.settling import Settling
 
 SETTLE_SECONDS = 5.0
 """What the kernel and udev may take to give a device the port by which a peripheral is known."""
 
 
 class UsbWatch:
-    """Tells strangers, by code and `VID:PID`; `run` is one supervised life of its clock."""
+    """Tells strangers, by code and `VID:PID`."""
 
     def __init__(
         self,
         names: Collection[str],
         allowed: Collection[str],
         find: Callable[[str], UsbPort | None],
+        settling: Settling,
+        *,
         on_found: Callable[[str, str], None],
         on_over: Callable[[str, str], None],
     ) -> None:
@@ -29,41 +31,27 @@ class UsbWatch:
         self._names = names
         self._allowed = frozenset(one.lower() for one in allowed)
         self._find = find
+        self._settling = settling
         self._on_found = on_found
         self._on_over = on_over
-        self._settling: dict[str, tuple[UsbDevice, float]] = {}
         self._strangers: dict[str, tuple[str, str]] = {}
-        self._changed = asyncio.Event()
 
     def heard(self, change: HotplugEvent) -> None:
         """Look at what came or went: what types or holds files at once, other things when they have settled."""
         if isinstance(change, Attached):
             device = change.device
-            settles = SETTLE_SECONDS if self._judge(device) == "usb.unknown" else 0.0
-            self._settling[device.path] = (device, asyncio.get_running_loop().time() + settles)
-            self._look()
-            self._changed.set()
+            self._settling.forget(device.path)
+            if self._judge(device) == "usb.unknown":
+                self._settling.begin(device.path, SETTLE_SECONDS, partial(self._look, device))
+            else:
+                self._look(device)
         elif isinstance(change, Detached):
-            self._settling.pop(change.device.path, None)
-            self._settle(change.device.path, None)
+            self._settling.forget(change.device.path)
+            self._place(change.device.path, None)
 
-    async def run(self, ready: Callable[[], None]) -> None:
-        """Look again when a device has settled, until cancelled."""
-        ready()
-        while True:
-            self._changed.clear()
-            self._look()
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(min((due for _, due in self._settling.values()), default=None)):
-                    await self._changed.wait()
-
-    def _look(self) -> None:
-        now = asyncio.get_running_loop().time()
-        for path, (device, due) in list(self._settling.items()):
-            if now >= due:
-                del self._settling[path]
-                code = self._judge(device)
-                self._settle(path, None if code is None else (code, device.usb or "unknown"))
+    def _look(self, device: UsbDevice) -> None:
+        code = self._judge(device)
+        self._place(device.path, None if code is None else (code, device.usb or "unknown"))
 
     def _judge(self, device: UsbDevice) -> str | None:
         """Return the code of a stranger, None for what belongs here."""
@@ -76,7 +64,7 @@ class UsbWatch:
         ports = (self._find(name) for name in self._names)
         return None if any(port is not None and device.has(port) for port in ports) else "usb.unknown"
 
-    def _settle(self, path: str, told: tuple[str, str] | None) -> None:
+    def _place(self, path: str, told: tuple[str, str] | None) -> None:
         """Note who is at a place now; of two of the same, both have to go before it is over."""
         before = self._strangers.pop(path, None)
         if told is not None:

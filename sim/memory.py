@@ -1,4 +1,4 @@
-"""In-memory forms of seams: links, hot-plug, routes, journal executor and power (rule 5).
+"""In-memory forms of seams: links, routes, journal executor and power (rule 5).
 
 None of them owns a socket, a thread, a process or a clock of its own: they run on virtual time. Neither do the
 broker of `sim.uplink` and the vision process of `sim.scripted`.
@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from devices.hotplug import Attached, Detached, HotplugListener, Plugged, Unplugged, UsbDevice, UsbPort
 from devices.link import FlowControl, LinkLost
 from sim.wire import Faults, Verbs, VirtualDevice
 from transport.routes import DefaultRoute, RoutesListener
@@ -157,60 +156,6 @@ class MemoryLinks:
         return self.ports[port].open(baud)
 
 
-class MemoryHotplug:
-    """A Hotplug without udev: ports and USB devices are plugged in and out by hand."""
-
-    def __init__(self) -> None:
-        self.ports: dict[str, UsbPort] = {}
-        self.devices: dict[str, UsbDevice] = {}
-        self._on_change: HotplugListener | None = None
-
-    def find(self, name: str) -> UsbPort | None:
-        """Return the port of that name, None when it is not plugged in."""
-        return next((port for port in self.ports.values() if port.is_named(name)), None)
-
-    def plug(self, port: UsbPort) -> None:
-        """Let a port come; the same one twice is nothing."""
-        if self.ports.get(port.node) != port:
-            self.ports[port.node] = port
-            if self._on_change is not None:
-                self._on_change(Plugged(port))
-
-    def unplug(self, name: str) -> None:
-        """Let a port go; one that is not there is nothing."""
-        port = self.find(name)
-        if port is not None:
-            del self.ports[port.node]
-            if self._on_change is not None:
-                self._on_change(Unplugged(port))
-
-    def attach(self, device: UsbDevice) -> None:
-        """Let a USB device come; the same one twice is nothing."""
-        if self.devices.get(device.path) != device:
-            self.devices[device.path] = device
-            if self._on_change is not None:
-                self._on_change(Attached(device))
-
-    def detach(self, path: str) -> None:
-        """Let a USB device go; one that is not there is nothing."""
-        device = self.devices.pop(path, None)
-        if device is not None and self._on_change is not None:
-            self._on_change(Detached(device))
-
-    async def run(self, ready: Callable[[], None], on_change: HotplugListener) -> None:
-        """Tell what is plugged in, then each change, until cancelled."""
-        for port in self.ports.values():
-            on_change(Plugged(port))
-        for device in self.devices.values():
-            on_change(Attached(device))
-        self._on_change = on_change
-        ready()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self._on_change = None
-
-
 class MemoryRoutes:
     """A Routes without a kernel: `set` says which ways out there are; one at the beginning."""
 
@@ -223,6 +168,10 @@ class MemoryRoutes:
         self.routes = frozenset(routes)
         if self._on_change is not None:
             self._on_change(self.routes)
+
+    def lose(self) -> None:
+        """Forget who listened, who is gone without a word."""
+        self._on_change = None
 
     async def run(self, ready: Callable[[], None], on_change: RoutesListener) -> None:
         """Tell the routes, then each change, until cancelled."""

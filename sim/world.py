@@ -21,7 +21,7 @@ from sim.devices.cardreader import VirtualCardReader
 from sim.devices.idcard import VirtualIdCardReader
 from sim.devices.pinpad import VirtualPinPad
 from sim.devices.printer import VirtualPrinter
-from sim.memory import InlineExecutor, MemoryHotplug, MemoryLinks, MemoryPort, MemoryRoutes, RecordedPower
+from sim.memory import InlineExecutor, MemoryLinks, MemoryPort, MemoryRoutes, RecordedPower
 from sim.people import Citizen, Population
 from sim.platform.logic import Platform as ReferencePlatform
 from sim.platform.logic import PlatformKeys
@@ -29,6 +29,7 @@ from sim.platform.service import serve
 from sim.platform.store import Store
 from sim.scripted import ScriptedVision
 from sim.uplink import MemoryUplink
+from sim.usb import MemoryHotplug
 from transport import sm2
 from transport.config import Platform
 from transport.keys import IdentityKey

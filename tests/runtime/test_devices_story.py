@@ -181,6 +181,26 @@ def test_the_right_device_heals_a_swap_by_being_plugged_in(tmp_path, monkeypatch
     tell(tmp_path, story, monkeypatch)
 
 
+def test_a_printer_that_cannot_tell_who_it_is_yet_is_no_other_printer(tmp_path):
+    """H8: GS I 68 waits behind an open cover; the number of the port is no other identity of the same printer."""
+
+    async def main() -> None:
+        house = House(tmp_path)
+        house.hotplug.plug(UsbPort("/dev/ttyUSB1", frozenset({"/dev/printer"}), "0403:6001", "A20002"))
+        house.printer.open_cover()
+        async with living(house):
+            care = await operator(house)
+            await care.component("printer", "userError")
+            house.printer.heal()
+            house.printer_port.nudge()
+            await care.component("printer", "online")
+            await asyncio.sleep(60)
+            assert (await state(care, "printer"))["identity"] == "VIRTUAL"
+            assert (await state(care, "lockdown"))["state"] == "none"
+
+    run(main())
+
+
 def stated(house: House, **keys: str) -> None:
     section = msgspec.structs.replace(house.settings.idcard, **keys)
     house.settings = msgspec.structs.replace(house.settings, idcard=section)

@@ -8,6 +8,7 @@ import pytest
 from devices.driver import HEALTH_SECONDS
 from devices.hotplug import UsbDevice, UsbPort
 from runtime.policy import Security
+from runtime.route_watch import SETTLE_SECONDS
 from sim.scripted import ScriptedVision
 from sim.virtual_time import run
 from tests.runtime.house import Caller, Refusal, living
@@ -17,6 +18,7 @@ from vision.errors import VisionError
 
 IDLE_SECONDS = HEALTH_SECONDS + 1
 """While nobody is served the door is looked at this often."""
+SETTLED = SETTLE_SECONDS + 0.1
 ENDS_SECONDS = 10.0
 """From what was seen to the end of the session at the most: its operations 5 s, the vision process 5 s."""
 STICK = UsbDevice("/sys/devices/usb1/1-4", "0951:1666", frozenset({"080650"}))
@@ -206,7 +208,7 @@ def test_a_second_default_route(tmp_path):
         house.routes.set(first, DefaultRoute("lo", 4))
         house.routes.set()
         house.routes.set(second)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(SETTLED)
         assert await locks(care) == [], "one network, or none"
         await ui.call("session.open")
         house.routes.set(first, second)
@@ -214,6 +216,7 @@ def test_a_second_default_route(tmp_path):
         assert await alarms(care) == [("network.second_route", "network")]
         assert await locks(care) == [("network.second_route", "network", True)]
         house.routes.set(first, DefaultRoute("eth0", 4, "192.0.2.254"))
+        await asyncio.sleep(SETTLED)
         assert await locks(care) == [("network.second_route", "network", True)], "another gateway"
         house.routes.set(first)
         assert await care.call("lockdown.clear", lock=await only_lock(care)) == {"locks": []}
@@ -221,14 +224,38 @@ def test_a_second_default_route(tmp_path):
     play(tmp_path, story)
 
 
+@pytest.mark.parametrize("uplinks", [(), ("eth0",)])
+def test_a_change_of_network_is_no_second_one(tmp_path, uplinks):
+    """A new gateway or lease is there before the old one goes: only what stays once the routes settled locks."""
+    first, next_one = DefaultRoute("eth0", 4, "192.0.2.1"), DefaultRoute("eth0", 4, "192.0.2.254")
+    other = DefaultRoute("usb0", 4, "192.168.42.129")
+
+    async def story(house: Cabinet, _ui: Caller, care: Caller) -> None:
+        for _ in range(3):
+            house.routes.set(first, next_one, other)
+            await asyncio.sleep(0.02)
+            house.routes.set(next_one)
+            await asyncio.sleep(SETTLED)
+        assert (await locks(care), await alarms(care)) == ([], [])
+        house.routes.set(first, other)
+        await asyncio.sleep(SETTLED / 2)
+        house.routes.set(first)
+        house.routes.set(first, other)
+        await asyncio.sleep(SETTLED / 2)
+        assert len(await locks(care)) == 1, "gone for a moment, it is not gone"
+
+    play(tmp_path, story, Security(uplinks=uplinks))
+
+
 def test_stated_uplinks_are_the_only_ones(tmp_path):
     """H8: one that was not stated is an alarm also as the only one."""
 
     async def story(house: Cabinet, _ui: Caller, care: Caller) -> None:
         house.routes.set(DefaultRoute("eth0", 4, "192.0.2.1"), DefaultRoute("wwan0", 4))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(SETTLED)
         assert await locks(care) == []
         house.routes.set(DefaultRoute("usb0", 4, "192.168.42.129"), DefaultRoute("wlan0", 6, "fe80::1"))
+        await asyncio.sleep(SETTLED)
         uplinks = ("usb0", "wlan0")
         assert await locks(care) == [("network.unknown_uplink", uplink, True) for uplink in uplinks]
         house.routes.set(DefaultRoute("eth0", 4, "192.0.2.1"), DefaultRoute("usb0", 4, "192.168.42.129"))

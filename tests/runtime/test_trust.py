@@ -54,6 +54,34 @@ async def test_silence_is_no_change(database):
     assert refused.value.code == "idcard.wrong_device"
 
 
+async def test_a_device_that_tells_nothing_for_a_while_is_no_other_one(database):
+    """A printer without paper says who it is after the refill; until then only its number at USB is known."""
+    one = await trust(database)
+    assert one.check_identity("idcard", None, "USB-1")
+    assert one.check_identity("idcard", "A", "USB-1")
+    await one.remember("idcard")
+    again = await trust(database)
+    assert not again.check_identity("idcard", None, "USB-1")
+    assert not again.check_identity("idcard", "A", "USB-2"), "what it tells itself counts before its adapter"
+    for told, serial, found in (("B", "USB-1", "B"), (None, "USB-2", "USB-2")):
+        with pytest.raises(WrongDevice, match="another device"):
+            again.check_identity("idcard", told, serial)
+        assert again.refused("idcard") == found
+
+
+async def test_who_is_accepted_has_nothing_of_the_one_before(database):
+    one = await trust(database)
+    one.check_identity("idcard", None, "USB-1")
+    one.check_identity("idcard", "A", "USB-1")
+    await one.remember("idcard")
+    with pytest.raises(WrongDevice):
+        one.check_identity("idcard", "B", "USB-2")
+    await one.accept("idcard", "B")
+    for now in (one, await trust(database)):
+        assert now.check_identity("idcard", None, "USB-2"), "of its port nothing was known yet"
+        assert not now.check_identity("idcard", "B", "USB-2")
+
+
 async def test_a_stated_identity_is_not_remembered_and_what_was_remembered_does_not_count(database):
     one = await trust(database)
     one.check_identity("idcard", "A")

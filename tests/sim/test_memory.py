@@ -10,13 +10,24 @@ from typing import Any, ClassVar
 
 import pytest
 
-from devices.hotplug import Hotplug
+from devices.hotplug import (
+    Attached,
+    Detached,
+    Hotplug,
+    HotplugError,
+    HotplugEvent,
+    Plugged,
+    Unplugged,
+    UsbDevice,
+    UsbPort,
+)
 from devices.link import LinkLost, OpenLink
 from runtime.seams import HostPower, JournalExecutor
 from sim import virtual_time
-from sim.memory import InlineExecutor, MemoryHotplug, MemoryLinks, MemoryPort, RecordedPower
+from sim.memory import InlineExecutor, MemoryLinks, MemoryPort, RecordedPower
 from sim.scripted import DOCUMENT_PDF, MATCH, NO_MATCH, PAGE, ScriptedVision
 from sim.uplink import MemoryUplink
+from sim.usb import MemoryHotplug
 from sim.wire import Fault, Verbs
 from transport.uplink import Message, Uplink, UplinkLost
 from vision.errors import VisionError
@@ -118,6 +129,45 @@ async def test_links_pass_latency_and_faults_on_the_loops_clock() -> None:
     assert await link.read() == b"ab"
     with pytest.raises(LinkLost):
         await link.read()
+
+
+STICK = UsbDevice("/sys/devices/usb1/1-4", "0951:1666", frozenset({"080650"}))
+PORT, OTHER = (UsbPort(f"/dev/ttyUSB{number}", frozenset({"/dev/idcard"})) for number in (0, 1))
+
+
+@on_virtual_time
+async def test_hotplug_tells_each_change_once_and_after_an_overrun_what_changed_meanwhile() -> None:
+    """As udev: the listener's life ends with `hotplug.overrun`, and the next one lists what is there and what went."""
+    hotplug, told = MemoryHotplug(), list[HotplugEvent]()
+    hotplug.plug(PORT)
+    hotplug.overrun()
+    assert hotplug.find("/dev/idcard") is None, "nobody listens"
+
+    async def listen() -> asyncio.Task[None]:
+        ready = asyncio.Event()
+        life = asyncio.create_task(hotplug.run(ready.set, told.append))
+        await ready.wait()
+        return life
+
+    life = await listen()
+    for _ in range(2):
+        hotplug.attach(STICK)
+    assert (told, hotplug.find("/dev/idcard")) == ([Plugged(PORT), Attached(STICK)], PORT)
+    told.clear()
+    hotplug.overrun()
+    hotplug.detach(STICK.path)
+    hotplug.unplug("/dev/idcard")
+    hotplug.plug(OTHER)
+    with pytest.raises(HotplugError, match="dropped") as overrun:
+        await life
+    assert (overrun.value.code, told, hotplug.find("/dev/idcard")) == ("hotplug.overrun", [], PORT)
+    life = await listen()
+    assert told == [Plugged(OTHER), Unplugged(PORT), Detached(STICK)]
+    told.clear()
+    hotplug.lose()
+    hotplug.attach(STICK)
+    assert (told, hotplug.find("/dev/idcard")) == ([], None)
+    life.cancel()
 
 
 WILL = Message("t/1/presence", b"offline")
