@@ -5,6 +5,7 @@ that the platform may have already are never used again. What was rebuilt, and o
 it was told (`Rebuild`).
 """
 
+import math
 import os
 import re
 import secrets
@@ -125,6 +126,8 @@ def _build(files: Files, reason: str, at: float, aside: Path | None) -> Rebuild:
             waiting = sum(records.waiting(db, f"{stream}-{journal_id}") for stream in STREAMS)
             (intents,) = db.execute("SELECT count(*) FROM intents WHERE state = 'open'").fetchone()
             name = None if aside is None else aside.name
+            while db.execute("SELECT 1 FROM rebuilds WHERE at = ?", (at,)).fetchone():  # a clock may stand still
+                at = math.nextafter(at, math.inf)
             made = Rebuild(at, reason, source, name, waiting, intents, skipped + lost, is_whole and not lost)
             db.execute("INSERT INTO rebuilds VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", astuple(made))
     sync_file(files.rebuilding)

@@ -293,6 +293,17 @@ async def test_damaged_journals_are_kept_within_bounds_the_newest_ones(tmp_path)
     assert left == sorted(names)[-KEPT_ASIDE:]
 
 
+async def test_two_rebuilds_in_one_reading_of_the_clock_are_both_told(tmp_path):
+    """The clock of a board without a battery may begin at the same second each time."""
+    file = tmp_path / "journal.db"
+    await life(file, fills)
+    for step in (b"step_300_", b"step_200_"):
+        assert spoil(file, step) == 1
+        rebuilds = await life(file, Journal.untold)
+    assert [one.source for one in rebuilds] == ["file"] * 2
+    assert rebuilds[0].at < rebuilds[1].at < NOW + 1e-3
+
+
 async def test_a_lock_that_cannot_be_read_any_more_is_one(tmp_path):
     """T23: no damage opens a locked terminal, whatever is configured of damage; other damage locks none."""
     file = tmp_path / "journal.db"
