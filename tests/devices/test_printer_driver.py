@@ -562,3 +562,21 @@ def test_a_fault_that_only_noise_told_of_goes_away() -> None:
             await bench.status(DeviceState.ONLINE, None)
 
     test()
+
+
+def test_a_printer_that_was_off_when_it_was_asked_to_tell_of_changes_is_asked_again() -> None:
+    """One that answers no DLE EOT, and was off for a moment, tells of no change: it is asked to again (L14)."""
+
+    @on_virtual_time
+    async def test() -> None:
+        bench = Bench()
+        bench.port.device = bench.printer = Deaf(*(bytes((0x10, 4, n)) for n in (1, 2, 3, 4)))
+        async with serving(bench):
+            bench.printer.power_off()
+            bench.printer.power_on()
+            await asyncio.sleep(31)
+            bench.printer.cutter_jam()
+            bench.port.nudge()
+            await bench.status(DeviceState.HARDWARE_ERROR, "printer.cutter_jam")
+
+    test()
