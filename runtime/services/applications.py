@@ -182,6 +182,7 @@ class Applications:
                 if standing is None:
                     standing = await self.filing.file(transaction, session, draft, order, on_progress)
             except TurnedAway as away:
+                self.matters.turned_away(away.code)
                 fee = await _fee_returned(transaction, session, away.code)
                 return {"outcome": "refused", "code": away.code, "receipt": draft.receipt, "fee": fee}
             session.drop_application()

@@ -12,6 +12,8 @@ from transport.sm import sm3
 from transport.sm2 import PublicKey
 
 MALFORMED = "catalogue.malformed"
+OUTDATED = frozenset({"catalogue.outdated", "fee.changed", "matter.withdrawn"})
+"""What the platform says where another version than the terminal's is in force."""
 _NAME = re.compile("[a-z0-9_]{1,64}")
 
 

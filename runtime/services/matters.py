@@ -17,14 +17,8 @@ import structlog
 
 from runtime import texts
 from runtime.messages import CatalogueAnnouncement, MessageError, Refusal, from_payload, to_payload
-from runtime.messages.matters import (
-    Catalogue,
-    CatalogueCurrent,
-    CatalogueIssue,
-    CatalogueRequest,
-    Matter,
-)
-from runtime.services.catalogue import MALFORMED, CatalogueError, check_form, read_catalogue
+from runtime.messages.matters import Catalogue, CatalogueCurrent, CatalogueIssue, CatalogueRequest, Matter
+from runtime.services.catalogue import MALFORMED, OUTDATED, CatalogueError, check_form, read_catalogue
 from runtime.services.office import Office
 from runtime.services.steps import Refused, Transaction
 from runtime.state import Component, StateBoard
@@ -156,8 +150,13 @@ class Matters:
             self._wake.set()
             self._show()
 
+    def turned_away(self, code: str) -> None:
+        """Take note of why the platform turned something away: where the catalogue is outdated, ask for one at once."""
+        if code in OUTDATED:
+            self._wake.set()
+
     async def run(self, ready: Callable[[], None]) -> None:
-        """Fetch at the start, at each announcement, and from time to time; raise JournalError."""
+        """Fetch at the start, at each announcement, when outdated, and from time to time; raise JournalError."""
         ready()
         while True:
             self._wake.clear()

@@ -188,6 +188,7 @@ class Payments:
             except Unsure:
                 raise
             except Refused as refused:
+                self.matters.turned_away(refused.code)
                 await self.till.end(transaction, held, "refused", refused.code)
                 raise
         return standing

@@ -9,6 +9,7 @@ from runtime.messages import Refusal, to_payload
 from runtime.messages.applications import ReceiptStanding
 from sim.platform.services.matters import Matters
 from tests.runtime.house import Caller
+from tests.runtime.matters_rig import PAID
 from tests.runtime.payment_rig import FEE, METHODS, Counter, tell
 from tests.runtime.test_payment_faults import check
 from transport.payload import Payload
@@ -40,6 +41,27 @@ def once(counter: Counter, schema: str, answer: Callable[[], Payload | None]) ->
         return serve(terminal, request) if said is None else said
 
     services.serve = instead
+
+
+def test_who_begins_again_with_a_fee_that_changed_pays_the_new_one(tmp_path):
+    """T17: a new version came damaged once; the platform's word that the fee is another has it asked for again."""
+
+    async def story(counter: Counter, ui: Caller) -> None:
+        session, receipt = await counter.applied(ui)
+        counter.faults.catalogue = "signature"
+        change_fee(counter)
+        while (await ui.call("terminal.status"))["state"]["catalogue"].get("code") != "catalogue.bad_signature":
+            await ui.notice("events.change")
+        counter.faults.catalogue = None
+        assert (await counter.begun(ui, session, receipt, QR))["code"] == "fee.changed"
+        while (await ui.call("matters.list"))["version"] != 2:
+            await ui.notice("events.change")
+        begun = await ui.call("application.begin", session=session, matter=PAID)
+        assert begun["matter"]["fee_fen"] != FEE
+        again = await counter.begun(ui, session, begun["receipt"], QR, begun["matter"]["fee_fen"])
+        assert (again["outcome"], again["state"]) == ("done", "open")
+
+    tell(tmp_path, story)
 
 
 @pytest.mark.parametrize("method", METHODS)
