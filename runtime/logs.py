@@ -22,6 +22,7 @@ import msgspec
 import structlog
 
 from devices.personal import Kind, PersonalBytes, PersonalText, mask
+from vision.crashes import places
 from vision.log_priority import prefixes
 
 OURS = ("runtime", "devices", "vision", "transport", "sim")
@@ -118,7 +119,7 @@ def clean(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[st
     match error:
         case (type() as kind, _, TracebackType() | None as traceback):
             safe["error"] = kind.__name__
-            safe["traceback"] = _places(traceback)
+            safe["traceback"] = places(traceback)
     return safe
 
 
@@ -154,16 +155,6 @@ def safe_text(text: str) -> str:
     return masked if len(masked) <= _LONGEST_TEXT else masked[: _LONGEST_TEXT - 1] + "…"
 
 
-def _places(traceback: TracebackType | None) -> list[str]:
-    """Name the places of a traceback, outermost first; never a message, which could quote data."""
-    places = []
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        places.append(f"{traceback.tb_frame.f_globals.get('__name__', '?')}.{code.co_name}:{traceback.tb_lineno}")
-        traceback = traceback.tb_next
-    return places
-
-
 class _RepeatFilter(logging.Filter):
     """Lets a library's line pass once in REPEAT_SECONDS; told by logger and template, not by values."""
 
@@ -189,9 +180,13 @@ class _RepeatFilter(logging.Filter):
 
 
 def _foreign(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Tell a library's line as the event `library_message`, with its text beside it."""
+    """Tell a library's line as the event `library_message`, with its text beside it.
+
+    Of several lines the first: below it asyncio prints tasks with the text of their errors, which may quote data.
+    """
     record: logging.LogRecord = event["_record"]
-    line: dict[str, Any] = {"event": "library_message", "logger": record.name, "text": event.pop("event")}
+    text = event.pop("event").partition("\n")[0]
+    line: dict[str, Any] = {"event": "library_message", "logger": record.name, "text": text}
     if held := getattr(record, "held_back", 0):
         line["held_back"] = held
     return {**event, **line}

@@ -28,6 +28,7 @@ from runtime.journal.files import Files
 from runtime.life import run_daemon
 from runtime.notify import Notifier
 from runtime.supervisor import error_code, error_types
+from vision.crashes import tell_by_kind
 from vision.memory_lock import lock_memory
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,7 @@ def main() -> int:
     parser.add_argument("--config", type=Path, required=True, help="the configuration file (TOML)")
     parser.add_argument("--rig", action="store_true", help="accept rig = true; only the rig's launcher says this")
     arguments = parser.parse_args()
+    tell_by_kind()
     is_locked = harden()
     handler = logs.install()
     try:

@@ -1,10 +1,12 @@
 """The vision process: `python -m vision DESCRIPTOR`, started by `vision.process` with one end of a socket pair."""
 
 import asyncio
+import logging
 import socket
 import sys
 from collections import Counter
 
+from vision.crashes import KindHandler, harmless, tell_by_kind
 from vision.guard import die_with_parent, refuse_writes
 from vision.log_priority import prefixes
 
@@ -12,6 +14,9 @@ from vision.log_priority import prefixes
 def main() -> None:
     """Guard the process before any heavy library is imported, then serve until the daemon is gone."""
     die_with_parent()
+    tell_by_kind()
+    logging.captureWarnings(capture=True)
+    logging.getLogger().addHandler(KindHandler(logging.WARNING))
     # structlog would import rich for a console that nobody reads here: 130 ms and 7 MiB.
     sys.modules["rich"] = None  # type: ignore[assignment]
     import structlog
@@ -21,6 +26,7 @@ def main() -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            lambda _, __, event: {key: harmless(value) for key, value in event.items()},
             lambda logger, name, event: f"{prefix.get(event['level'], '')}{render(logger, name, event)!s}",
         ],
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
