@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import select
 import shutil
 import signal
@@ -13,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sim.trust import make_trust
 from tests.vision.conftest import CACHE as MODELS
@@ -177,20 +175,6 @@ class Board:
         done = self.try_run("systemctl", "start", "govterm.service")
         assert done.returncode == 0, self.journal(cursor)
         self.hear("vision_ready", cursor)
-
-    def in_place_of_the_daemon(self, probe: str) -> Any:
-        """Run a probe under a copy of the unit with its drop-in; return what it found."""
-        shutil.copy(Path(__file__).with_name(f"{probe}.py"), self.root / f"opt/{probe}.py")
-        unit = (self.root / UNITS / "govterm.service").read_text()
-        unit = re.sub(r"^ExecStartPre=.*\n", "", unit, flags=re.MULTILINE)
-        unit = re.sub(r"^ExecStart=.*$", f"ExecStart=/usr/bin/python3 -I /opt/{probe}.py", unit, flags=re.MULTILINE)
-        unit = unit.replace("Type=notify", "Type=oneshot").replace("Restart=always", "Restart=no")
-        drop_in = (self.root / UNITS / "govterm.service.d/10-egress.conf").read_text()
-        self.write(f"/run/systemd/system/{probe}.service", unit)
-        self.write(f"/run/systemd/system/{probe}.service.d/10-egress.conf", drop_in)
-        self.run("systemctl", "daemon-reload")
-        self.run("systemctl", "start", f"{probe}.service")
-        return json.loads(self.hear("{", "", unit=f"{probe}.service"))
 
     def _inside(self) -> list[str]:
         spaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd")

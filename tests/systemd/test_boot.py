@@ -10,6 +10,7 @@ import pytest
 
 from runtime.process import STOP_SECONDS
 from tests.systemd.board import SETTINGS, STATUS, Board, booted, install, took
+from tests.systemd.confined import in_place_of_the_daemon
 
 pytestmark = [pytest.mark.slow, pytest.mark.board, pytest.mark.timeout(600)]
 
@@ -76,7 +77,7 @@ def test_it_speaks_to_the_broker_alone(board):
     board.write("/opt/listener.py", LISTENER)
     board.run("systemd-run", "--unit=listener", "/usr/bin/python3", "-u", "/opt/listener.py")
     board.hear("listens", "", unit="listener.service")
-    assert board.in_place_of_the_daemon("egress_probe") == {
+    assert in_place_of_the_daemon(board, "egress_probe") == {
         "connect to the broker": "done",
         "connect elsewhere": "no answer",
         "connect to this machine": "no answer",
@@ -101,6 +102,20 @@ def test_a_killed_daemon_comes_back_and_its_callers_wait(board):
     assert took(began) < 15
     assert board.show("NRestarts") == "1"
     assert board.main_pid() != before
+
+
+def test_a_daemon_that_is_stopped_as_a_whole_is_killed_and_comes_back(shared_board):
+    """Rule 4. The unit's 30 s made short."""
+    board = shared_board
+    with board.changed("govterm.service", "[Service]\nWatchdogSec=4s\n"):
+        board.start()
+        before, cursor, began = board.main_pid(), board.cursor(), time.monotonic()
+        board.signal("STOP", before)
+        board.hear("Watchdog timeout", cursor, seconds=20)
+        board.hear("vision_ready", cursor, seconds=40)
+        print(f"watchdog of 4 s, then RestartSec=2: serves again {took(began):.1f} s after it stopped")
+        assert board.main_pid() != before
+        assert board.components()["vision"] == "online"
 
 
 def test_a_vision_process_that_hangs_is_started_again(board):
