@@ -3,7 +3,6 @@
 import asyncio
 import sqlite3
 import sys
-import tempfile
 import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections import Counter
@@ -23,6 +22,7 @@ from sim.citizens.visits import Citizen
 from sim.control import ControlError
 from sim.delivery import Delivery, waiting
 from sim.delivery import count as count_records
+from sim.kept import kept_rig
 from sim.settings import RigError, RigFiles, RigSettings, free_port, make_rig
 from sim.terminal import COMPONENTS, connected, daemon
 from vision import store
@@ -52,22 +52,15 @@ async def serve_citizens(citizens: int, seed: int, keep: Path | None, sabotage: 
 
     Raises RigError when something does not start or breaks by itself, VisionError without models.
     """
-    if keep is not None and keep.exists():
-        raise RigError(f"{keep}: it is there already; name a new directory")
-    await asyncio.to_thread(store.prepare, cache_directory() / "models")
-    with tempfile.TemporaryDirectory(prefix="govterm-citizens-") as short:
-        directory, sockets = Path(short, "kept"), Path(short, "rig")
-        if keep is not None:
-            directory = keep.absolute()
-        sockets.symlink_to(directory)
-        files = RigFiles(directory, sockets)
+    with kept_rig(keep) as files:
+        await asyncio.to_thread(store.prepare, cache_directory() / "models")
         make_rig(files, RigSettings(seed=seed, broker_port=free_port(), nut_port=free_port(), person="nobody"))
         try:
             run = _Run(files, seed, sabotage, say)
             await run.serve(plan(citizens, seed))
-            return run.report(None if keep is None else str(directory))
+            return run.report(None if keep is None else str(files.directory))
         except (ControlError, sqlite3.Error, TimeoutError) as error:
-            raise RigError(f"{error or 'nothing answers'}; see {directory}") from error
+            raise RigError(f"{error or 'nothing answers'}; see {files.directory}") from error
 
 
 class _Run:

@@ -32,8 +32,8 @@ def enter() -> None:
     _again(["unshare", "--mount", "--propagation", "private", sys.executable, *sys.orig_argv[1:]])
 
 
-def write_aside() -> Callable[[], list[Path]]:
-    """From now on have this process and its children write to a tmpfs, wherever they write.
+def write_aside(kept: Path | None = None) -> Callable[[], list[Path]]:
+    """From now on have this process and its children write to a tmpfs, wherever they write but in the directory `kept`.
 
     The root and every mount that can be written get an overlay whose upper half lies there; what lies in memory already
     (/dev/shm) is another one, empty. The function that is returned says where to search. Raises OverlayError when the
@@ -53,6 +53,8 @@ def write_aside() -> Callable[[], list[Path]]:
         else:
             _mount("-t", "overlay", "overlay", "-o", f"lowerdir={target},upperdir={upper},workdir={work}", str(place))
     _mount("--bind", str(_ASIDE), f"{root}{_ASIDE}")
+    if kept is not None:
+        _mount("--bind", str(kept), f"{root}{kept}")
     here = Path.cwd()
     os.chroot(root)
     os.chdir(here)

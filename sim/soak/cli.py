@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, Protocol, TypeVar
 
 import structlog
 import typer
@@ -33,7 +33,18 @@ _LOG_LEVEL_WARNING = 30
 _INSIDE = "GOVTERM_SOAK_NAMESPACE"
 _MOSQUITTO = Path("/usr/sbin/mosquitto")
 
-T = TypeVar("T")
+Say = Callable[[str], None]
+
+
+class Told(Protocol):
+    """A report of which something may have failed."""
+
+    @property
+    def failures(self) -> list[str]:
+        """What failed, in words."""
+
+
+R = TypeVar("R", bound=Told)
 
 soak = typer.Typer(help="Run a terminal and its platform under load or faults, and count.", no_args_is_help=True)
 
@@ -69,20 +80,7 @@ def delivery(
     from sim.soak.delivery import soak_delivery
     from sim.soak.report import as_json, show
 
-    console = Console(quiet=as_object)
-    try:
-        report = _run(soak_delivery(minutes, seed, keep, sabotage, _teller(console)))
-    except DiskError as error:
-        _fail(str(error), _UNAVAILABLE)
-    except (RigError, RuntimeError, OSError) as error:
-        _fail(str(error))
-    if report is None:
-        raise typer.Exit(_STOPPED)
-    if as_object:
-        typer.echo(as_json(report))
-    else:
-        show(report, console)
-    _judge(report.failures, told=not as_object)
+    _carry_out(lambda say: soak_delivery(minutes, seed, keep, sabotage, say), show, as_json if as_object else None)
 
 
 @soak.command()
@@ -118,18 +116,7 @@ def citizens(
     if not _MOSQUITTO.exists():
         _fail("mosquitto is not installed: apt-get install mosquitto", _UNAVAILABLE)
     _log_to_stderr()
-    console = Console(quiet=as_object)
-    try:
-        report = _run(serve_citizens(number, seed, keep, sabotage, _teller(console)))
-    except (RigError, VisionError, RuntimeError, OSError) as error:
-        _fail(str(error))
-    if report is None:
-        raise typer.Exit(_STOPPED)
-    if as_object:
-        typer.echo(as_json(report))
-    else:
-        show(report, console)
-    _judge(report.failures, told=not as_object)
+    _carry_out(lambda say: serve_citizens(number, seed, keep, sabotage, say), show, as_json if as_object else None)
 
 
 @soak.command()
@@ -158,13 +145,15 @@ def terminal(
     The daemon, its vision process, the rig with every device, a mosquitto, the reference platform and the UI, each a
     process of its own, are killed and hung, unplugged, starved of disk, memory and descriptors, cut from line and
     mains: every kind of fault at least once, then at random. A fault is got over when the next citizen was served.
+    Run it as root: whatever any process writes, wherever it is, goes to an overlay and is searched.
 
     Exit code 0 only when every fault was got over, nothing was lost, doubled or charged twice, memory and descriptors
     stayed flat, and nothing personal is in any file; 69 when this machine has no mosquitto or D-Bus daemon, or lets
-    nobody mount a tmpfs.
+    nobody mount a tmpfs and an overlay.
     """
     _enter_namespace()
     _log_to_stderr()
+    from sim.privacy.overlay import OverlayError, write_aside
     from sim.soak.logind import BUS
     from sim.soak.mishaps import MISHAPS
     from sim.soak.terminal import soak_terminal
@@ -175,46 +164,53 @@ def terminal(
     kinds = list(MISHAPS) if faults is None else faults.split(",")
     if unknown := [kind for kind in kinds if kind not in MISHAPS]:
         _fail(f"no such fault: {', '.join(unknown)}; there are {', '.join(MISHAPS)}", _USAGE)
-    console = Console(quiet=as_object)
     try:
-        report = _run(soak_terminal(minutes, seed, kinds, keep=keep, sabotage=sabotage, say=_teller(console)))
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
+        written = write_aside(None if keep is None else keep.absolute())
+    except FileExistsError:
+        _fail(f"{keep}: it is a file; name a new directory")
+    except OverlayError as error:
+        _fail(f"{error}; run it as root", _UNAVAILABLE)
+    _carry_out(
+        lambda say: soak_terminal(minutes, seed, kinds, keep=keep, sabotage=sabotage, written=written, say=say),
+        show,
+        as_json if as_object else None,
+    )
+
+
+def _carry_out(
+    work: Callable[[Say], Coroutine[Any, Any, R]],
+    show: Callable[[R, Console], None],
+    as_json: Callable[[R], str] | None,
+) -> None:
+    """Do the work and tell of it, in JSON where that is wanted; the exit code says whether it went well.
+
+    Ctrl-C and SIGTERM stop it and everything it started.
+    """
+    console = Console(quiet=as_json is not None)
+
+    async def stoppable() -> R:
+        if (task := asyncio.current_task()) is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await work(lambda what: console.print(f"[dim]{what}[/]", highlight=False))
+
+    try:
+        report = asyncio.run(stoppable())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        typer.echo("govterm: stopped", err=True)
+        raise typer.Exit(_STOPPED) from None
     except DiskError as error:
         _fail(str(error), _UNAVAILABLE)
     except (RigError, VisionError, RuntimeError, OSError) as error:
         _fail(str(error))
-    if report is None:
-        raise typer.Exit(_STOPPED)
-    if as_object:
-        typer.echo(as_json(report))
-    else:
+    if as_json is None:
         show(report, console)
-    _judge(report.failures, told=not as_object)
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T | None:
-    """Do the work; Ctrl-C and SIGTERM stop it and everything it started, and None is returned."""
-
-    async def stoppable() -> T:
-        if (task := asyncio.current_task()) is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        return await work
-
-    try:
-        return asyncio.run(stoppable())
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        typer.echo("govterm: stopped", err=True)
-        return None
-
-
-def _teller(console: Console) -> Callable[[str], None]:
-    return lambda what: console.print(f"[dim]{what}[/]", highlight=False)
-
-
-def _judge(failures: list[str], *, told: bool) -> None:
-    """End with a code that says whether it went well; failures that no table told go to the standard error."""
-    for failure in () if told else failures:
-        typer.echo(f"govterm: {failure}", err=True)
-    if failures:
+    else:
+        typer.echo(as_json(report))
+        for failure in report.failures:
+            typer.echo(f"govterm: {failure}", err=True)
+    if report.failures:
         raise typer.Exit(_NOT_DONE)
 
 

@@ -4,14 +4,14 @@ import asyncio
 import random
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from sim.control import ControlError
-from sim.settings import RigError, RigFiles
+from sim.kept import kept_rig
+from sim.settings import RigError
 from sim.soak import faults
 from sim.soak.count import Count, count
 from sim.soak.progress import Progress
@@ -38,22 +38,16 @@ async def soak_delivery(minutes: float, seed: int, keep: Path | None, sabotage: 
     Raises DiskError where the terminal cannot have a disk of its own, RigError when something did not start, broke by
     itself or did not come back.
     """
-    if keep is not None and keep.exists():
-        raise RigError(f"{keep}: it is there already; name a new directory")
-    sockets = Path(tempfile.mkdtemp(prefix="govterm-soak-"))
-    directory = sockets if keep is None else keep.absolute()
-    files = RigFiles(directory, sockets)
-    try:
-        async with open_world(files, seed) as world:
-            run = _Run(world, sabotage, say)
-            await run.load(minutes * 60.0, seed)
-            if keep is not None:
-                shutil.copytree(files.state, directory / "terminal")
-        return run.report(seed, None if keep is None else str(directory))
-    except (ControlError, sqlite3.Error) as error:
-        raise RigError(str(error)) from error
-    finally:
-        shutil.rmtree(sockets, ignore_errors=True)
+    with kept_rig(keep) as files:
+        try:
+            async with open_world(files, seed) as world:
+                run = _Run(world, sabotage, say)
+                await run.load(minutes * 60.0, seed)
+                if keep is not None:
+                    shutil.copytree(files.state, files.directory / "terminal")
+            return run.report(seed, None if keep is None else str(files.directory))
+        except (ControlError, sqlite3.Error) as error:
+            raise RigError(str(error)) from error
 
 
 class _Run:

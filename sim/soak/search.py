@@ -1,7 +1,7 @@
 """Searches everything that a soak's processes wrote for what its citizens brought along (T20)."""
 
 import gzip
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -44,46 +44,46 @@ def brought(seed: int, citizens: int, photos: Iterable[bytes]) -> list[Needle]:
     return wanted
 
 
-def search(places: Iterable[Path], wanted: list[Needle], controls: Path) -> Search:
-    """Search files and directories for `wanted`; in the new directory `controls` files are planted and must be found.
+def search(places: Mapping[Path, tuple[str, ...]], wanted: list[Needle], controls: Collection[Path]) -> Search:
+    """Search places for `wanted`; in the new directories `controls`, somewhere in them, files are planted to be found.
 
-    A place that does not exist raises FileNotFoundError: what was not searched is not clean.
+    Of each place whatever has a name that begins as told is passed over. A place that does not exist raises
+    FileNotFoundError: what was not searched is not clean.
     """
     finder = Finder(wanted)
-    planted = _plant(controls, wanted[-1])
+    planted = {name for number, directory in enumerate(controls) for name in _plant(directory, number, wanted[-1])}
     files = size = 0
     found: set[str] = set()
-    found_controls: set[Path] = set()
-    for path in _files([*places, controls]):
+    found_controls: set[str] = set()
+    for path in _files(places):
         data = path.read_bytes()
         hits = {
             f"{what}, {form}, in {place}"
             for place, content in contents(data, str(path))
             for _, what, form in finder.find(content)
         }
-        if path in planted:
-            found_controls |= {path} if hits else set()
+        if path.name in planted:
+            found_controls |= {path.name} if hits else set()
             continue
         files, size = files + 1, size + len(data)
         found |= hits
     return Search(files, round(size / 2**20, 1), len(wanted), sorted(found), len(planted), len(found_controls))
 
 
-def _plant(directory: Path, needle: Needle) -> set[Path]:
+def _plant(directory: Path, number: int, needle: Needle) -> set[str]:
     directory.mkdir()
-    planted = {
-        directory / f"{CONTROL}.raw": b"beside it " + needle.data,
-        directory / f"{CONTROL}.gz": gzip.compress(b"beside it " + needle.data),
-    }
-    for path, content in planted.items():
-        path.write_bytes(content)
+    content = b"beside it " + needle.data
+    planted = {f"{CONTROL}-{number}.raw": content, f"{CONTROL}-{number}.gz": gzip.compress(content)}
+    for name, data in planted.items():
+        (directory / name).write_bytes(data)
     return set(planted)
 
 
-def _files(places: Iterable[Path]) -> Iterator[Path]:
-    for place in places:
+def _files(places: Mapping[Path, tuple[str, ...]]) -> Iterator[Path]:
+    for place, passed_over in places.items():
         if not place.exists():
             raise FileNotFoundError(place)
-        for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            if path.is_file() and not path.is_symlink():
+        for path in sorted(place.rglob("*")):
+            names = path.relative_to(place).parts
+            if path.is_file() and not path.is_symlink() and not any(name.startswith(passed_over) for name in names):
                 yield path

@@ -5,7 +5,6 @@ import random
 import shutil
 import sqlite3
 import statistics
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -17,15 +16,16 @@ from sim.citizens import ledger
 from sim.citizens.plan import Visit
 from sim.control import ControlError
 from sim.crash.afterlife import left as left_open
+from sim.kept import kept_rig
 from sim.people import Population
-from sim.settings import RigError, RigFiles
+from sim.settings import RigError
 from sim.simulate import sabotage as of_simulation
 from sim.soak import hall
 from sim.soak.books import Books, bugs, count, wrong
 from sim.soak.gauges import Gauges
 from sim.soak.mishaps import MISHAPS, Held, schedule
 from sim.soak.sabotage import TerminalSabotage
-from sim.soak.search import Search, brought, search
+from sim.soak.search import CONTROL, Search, brought, search
 from sim.soak.stage import Stage, staged, stop
 from sim.soak.terminal_report import (
     Citizens,
@@ -45,6 +45,7 @@ DRAIN_SECONDS = 60.0
 _SABOTAGED = 3
 _SABOTAGED_SECONDS = 15.0
 _QUIET_SECONDS = 90.0
+_LOOK_SECONDS = 0.5
 _ITS_OWN = ("platform.db", "paper", "trust")
 """What the rig's platform and printer keep of citizens; of `trust` the broker's store is searched by itself."""
 
@@ -58,41 +59,44 @@ async def soak_terminal(
     *,
     keep: Path | None,
     sabotage: TerminalSabotage | None,
+    written: Callable[[], list[Path]],
     say: Say,
 ) -> TerminalReport:
     """Run a soak with these kinds of faults and return what it came to; with `keep` everything is left there.
 
+    `written` says where everything lies that any process wrote elsewhere (`sim.privacy.overlay.write_aside`).
     Raises DiskError where the terminal cannot have a disk of its own, RigError when something does not start or is
-    there already, VisionError without models.
+    in `keep` already, VisionError without models.
     """
-    if keep is not None and keep.exists():
-        raise RigError(f"{keep}: it is there already; name a new directory")
-    await asyncio.to_thread(store.prepare, cache_directory() / "models")
-    with tempfile.TemporaryDirectory(prefix="govterm-soak-") as short:
-        directory, sockets = Path(short, "kept"), Path(short, "rig")
-        if keep is not None:
-            directory = keep.absolute()
-        sockets.symlink_to(directory)
-        files = RigFiles(directory, sockets)
+    with kept_rig(keep) as files:
+        await asyncio.to_thread(store.prepare, cache_directory() / "models")
         try:
             async with staged(files, seed, restarts=sabotage is not TerminalSabotage.NO_RESTART) as stage:
-                run = _Run(stage, seed, sabotage, say)
+                run = _Run(stage, seed, sabotage, written, say)
                 await run.last(minutes * 60.0, kinds)
                 await run.finish()
                 if keep is not None:
-                    await asyncio.to_thread(shutil.copytree, files.state, directory / "terminal")
-            return run.report(minutes, kinds, None if keep is None else str(directory))
+                    await asyncio.to_thread(shutil.copytree, files.state, files.directory / "terminal")
+            return run.report(minutes, kinds, None if keep is None else str(files.directory))
         except (ControlError, sqlite3.Error) as error:
-            raise RigError(f"{error}; see {directory}") from error
+            raise RigError(f"{error}; see {files.directory}") from error
 
 
 class _Run:
     """One run on a stage."""
 
-    def __init__(self, stage: Stage, seed: int, sabotage: TerminalSabotage | None, say: Say) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        seed: int,
+        sabotage: TerminalSabotage | None,
+        written: Callable[[], list[Path]],
+        say: Say,
+    ) -> None:
         self._stage = stage
         self._seed = seed
         self._sabotage = sabotage
+        self._written = written
         self._say = say
         self._gauges = Gauges()
         self._came: Counter[str] = Counter()
@@ -193,10 +197,11 @@ class _Run:
             await self._stage.visitors.served_since(time.monotonic(), visit)
 
     async def _gauge(self) -> None:
-        """Look at both processes after each citizen who was served."""
+        """Look at both processes all the time."""
         while True:
-            await self._stage.visitors.served_since(time.monotonic(), None)
-            self._gauges.look(self._stage)
+            self._stage.visitors.look()
+            self._gauges.look(self._stage, len(self._stage.visitors.served))
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def finish(self) -> None:
         """Let the last citizen go and everything be settled and delivered; stop, count and search."""
@@ -246,10 +251,10 @@ class _Run:
         files = self._stage.files
         portraits = assets.prepare(cache_directory() / "assets")
         photos = [assets.chip_photo(portraits, name) for name in portraits.portraits]
-        everything = (place for place in files.directory.iterdir() if not place.name.startswith(_ITS_OWN))
-        places = [place for place in everything if place.is_dir() or place.is_file()]
         wanted = brought(self._seed, len(self._stage.visitors.came), photos)
-        return search([*places, files.trust_directory / "mosquitto"], wanted, files.directory / "controls")
+        places: dict[Path, tuple[str, ...]] = {files.directory: _ITS_OWN, files.trust_directory / "mosquitto": ()}
+        places |= dict.fromkeys(self._written(), (files.sockets.parent.name,))  # where the rig lies without `keep`
+        return search(places, wanted, [files.directory / CONTROL, Path("/var/tmp", CONTROL)])  # noqa: S108 - aside
 
     def report(self, minutes: float, kinds: Sequence[str], directory: str | None) -> TerminalReport:
         """Return what the run came to."""

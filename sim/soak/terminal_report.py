@@ -1,6 +1,7 @@
 """What a soak of the whole terminal comes to, as tables and as JSON."""
 
 import statistics
+from collections.abc import Mapping
 
 import msgspec
 from rich.console import Console
@@ -47,8 +48,8 @@ class TerminalReport(msgspec.Struct, frozen=True):
     duplicates: int
     double_charges: int
     books: Books
-    memory: dict[str, Gauge]
-    descriptors: dict[str, Gauge]
+    memory: Mapping[str, Gauge]
+    descriptors: Mapping[str, Gauge]
     starts: dict[str, int]
     watchdog: int
     unasked: list[str]
@@ -109,7 +110,9 @@ def _facts(report: TerminalReport) -> list[tuple[str, str]]:
         ("watchdog", f"{report.watchdog} times"),
     ]
     for what, gauges in (("MiB", report.memory), ("descriptors", report.descriptors)):
-        facts += [(name, f"{one.first:g}, then {one.last:g} {what}, most {one.most:g}") for name, one in gauges.items()]
+        for name, one in gauges.items():
+            told = f"{one.first:g}, then {one.last:g} {what}, most {one.most:g}, over {one.citizens} citizens"
+            facts.append((name, told))
     searched = f"{len(personal.found)} found in {personal.files} files of {personal.mebibytes:g} MiB"
     facts.append(("personal data", f"{searched}; {personal.controls_found} of {personal.controls} planted found"))
     facts += [("unasked", what) for what in report.unasked]

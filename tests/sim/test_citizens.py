@@ -205,11 +205,13 @@ def test_a_step_inside_another_is_counted_once() -> None:
     assert times([2.0]).p99 == times([2.0]).longest == 2.0
 
 
-def test_a_directory_that_is_there_is_left_alone(tmp_path: Path) -> None:
+def test_a_directory_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+    kept = tmp_path / "notes"
+    kept.touch()
     done = subprocess.run([*COMMAND, "--keep", str(tmp_path)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert "it is there already" in done.stderr
-    assert not list(tmp_path.iterdir())
+    assert "something is in it already" in done.stderr
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_it_is_stopped_with_everything_that_it_started() -> None:

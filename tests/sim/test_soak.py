@@ -137,11 +137,13 @@ def test_a_machine_without_mount_namespaces_is_told_what_to_do(tmp_path: Path) -
     assert "run it as root" in done.stderr
 
 
-def test_a_directory_that_is_there_is_left_alone(tmp_path: Path) -> None:
+def test_a_directory_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+    kept = tmp_path / "notes"
+    kept.touch()
     done = subprocess.run([*COMMAND, "--keep", str(tmp_path)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert "it is there already" in done.stderr
-    assert not list(tmp_path.iterdir())
+    assert "something is in it already" in done.stderr
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -77,7 +77,7 @@ def as_promised(done: Run, kinds: list[str]) -> None:
     assert books["records"]["received"] >= books["events"]["received"] >= books["events"]["told"]
     assert citizens["served"] >= len(kinds)
     assert citizens["served"] + citizens["refused"] + citizens["cut_off"] == citizens["came"]
-    assert (personal["found"], personal["controls_found"]) == ([], 2)
+    assert (personal["found"], personal["controls_found"]) == ([], 4)
     assert personal["files"] >= 10
 
 

@@ -340,28 +340,37 @@ def test_the_soak_follows_the_citizens(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("growth", "told"), [(0.0, []), (1.0, ["daemon: 40.0 MiB more at the end"])])
-def test_gauges_tell_growth_from_noise(monkeypatch: pytest.MonkeyPatch, growth: float, told: list[str]) -> None:
+def test_gauges_tell_growth_from_what_a_visit_needs(
+    monkeypatch: pytest.MonkeyPatch, growth: float, told: list[str]
+) -> None:
     stage: Any = SimpleNamespace(daemon=SimpleNamespace(process=SimpleNamespace(pid=7)), vision=lambda: None)
-    one, samples = Gauges(), iter(60.0 + growth * number + number % 3 for number in range(59))
-    monkeypatch.setattr(gauges, "_resident_mebibytes", lambda _: next(samples))
+    one, taken = Gauges(), 0.0
+    monkeypatch.setattr(gauges, "_resident_mebibytes", lambda _: 60.0 + taken)
     monkeypatch.setattr(gauges, "descriptors", lambda _: 23)
-    for _ in range(59):
-        one.look(stage)
+    for served in range(60):
+        for visit in (80.0, 0.0, 30.0 + served):
+            taken = growth * served + visit
+            one.look(stage, served)
     assert one.grown() == told
-    assert one.descriptors == {"daemon": Gauge(23, 23, 23)}
+    assert one.descriptors == {"daemon": Gauge(23, 23, 23, 50)}
     assert one.memory["daemon"].last - one.memory["daemon"].first == 40.0 * growth
 
 
-def test_a_process_that_was_started_again_has_to_warm_up_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gauges, "_resident_mebibytes", float)
+def test_a_life_is_compared_with_itself_once_it_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resident(pid: int) -> float:
+        if pid == 102:
+            raise ProcessLookupError(pid)
+        return float(pid)
+
+    monkeypatch.setattr(gauges, "_resident_mebibytes", resident)
     monkeypatch.setattr(gauges, "descriptors", lambda _: 1)
     process = SimpleNamespace(pid=100)
     stage: Any = SimpleNamespace(daemon=SimpleNamespace(process=process), vision=lambda: None)
     one = Gauges()
-    for number in range(30):
-        process.pid = 100 + number // (gauges.WARM_CITIZENS + 5)
-        one.look(stage)
-    assert one.memory == {"daemon": Gauge(100, 101, 101)}
+    for served in range(40):
+        process.pid = 100 if served < 12 else 101 if served < 30 else 102
+        one.look(stage, served)
+    assert one.memory == {"daemon": Gauge(101, 101, 101, 18 - gauges.WARM_CITIZENS)}
 
 
 def test_whatever_a_citizen_brings_is_found_in_what_was_written(tmp_path: Path) -> None:
@@ -370,17 +379,20 @@ def test_whatever_a_citizen_brings_is_found_in_what_was_written(tmp_path: Path) 
     place = tmp_path / "state"
     place.mkdir()
     (place / "clean").write_bytes(b"nothing of anybody" * 100)
-    clean = search([place], wanted, tmp_path / "controls")
-    assert (clean.found, clean.files, clean.controls, clean.controls_found) == ([], 1, 2, 2)
+    (place / "its_own.db").write_text(make_citizen(4, 3).name, encoding="utf-8")
+    (aside := tmp_path / "aside").mkdir()
+    clean = search({place: ("its_own",), aside: ()}, wanted, [aside / "one", aside / "other"])
+    assert (clean.found, clean.files, clean.controls, clean.controls_found) == ([], 1, 4, 4)
     (place / "log").write_text(make_citizen(4, 3).name, encoding="utf-16-le")
     (place / "dump").write_text(make_citizen(0, 3).id_number.encode().hex(), encoding="ascii")
-    found = search([place], wanted, tmp_path / "again").found
-    assert [one.partition(", in ")[0] for one in found] == [
+    found = search({place: ("its_own",)}, wanted, [tmp_path / "elsewhere"])
+    assert [one.partition(", in ")[0] for one in found.found] == [
         "ID number of citizen 0, utf-8 in hex",
         "name of citizen 4, utf-16-le",
     ]
+    assert (found.controls, found.controls_found) == (2, 0), "they lie where nobody searches"
     with pytest.raises(FileNotFoundError):
-        search([tmp_path / "never"], wanted, tmp_path / "third")
+        search({tmp_path / "never": ()}, wanted, [])
 
 
 def test_every_kind_comes_once_before_any_comes_again() -> None:
