@@ -16,9 +16,12 @@ import msgspec
 import structlog
 import typer
 
+from runtime.client import ClientError, RpcError
 from sim.control import ControlError
+from sim.privacy.broker import MOSQUITTO
 from sim.privacy.overlay import OverlayError, enter, write_aside
-from sim.privacy.run import Report, Sabotage, prove
+from sim.privacy.report import Report
+from sim.privacy.run import Sabotage, prove
 from sim.privacy.visit import VisitError
 from sim.settings import RigError
 from vision.errors import VisionError
@@ -38,6 +41,9 @@ def main() -> int:
         wrapper_class=structlog.make_filtering_bound_logger(_LOG_LEVEL_WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    if not MOSQUITTO.exists():
+        typer.echo("govterm: mosquitto is not installed: apt-get install mosquitto", err=True)
+        return _UNAVAILABLE
     try:
         enter()
         kept = None if wanted.keep is None else _opened(wanted.keep)
@@ -52,8 +58,8 @@ def main() -> int:
     except OverlayError as error:
         typer.echo(f"govterm: {error}", err=True)
         return _UNAVAILABLE
-    except (RigError, VisitError, VisionError, ControlError, TimeoutError) as error:
-        typer.echo(f"govterm: {error or 'nothing answers'}", err=True)
+    except (RigError, VisitError, VisionError, ControlError, ClientError, RpcError, TimeoutError) as error:
+        typer.echo(f"govterm: {str(error) or 'nothing answers'}", err=True)
         return _NOT_DONE
     typer.echo(msgspec.json.encode(report).decode() if wanted.json else _told(report))
     return _NOT_DONE if report.failures else 0
@@ -85,10 +91,16 @@ def _told(report: Report) -> str:
             lines.append(f"{name}, {moment:<10} {place.mebibytes} MiB searched, found: {place.hits or 'nothing'}")
     lines.append(f"read               {report.memory.read_seconds} s after the session's end")
     lines.append(f"locked             {report.memory.locked}")
-    lines.append(f"crashed            {report.crashes}")
+    for name, crash in report.crashes.items():
+        lines.append(f"{name} crashed  by signal {crash.signal}, says {crash.told_by}; it held {crash.held}")
+    lines.append(f"exits              {', '.join(f'{name} {size} bytes' for name, size in report.exits.items())}")
+    lines.append(
+        f"captures           {', '.join(f'{kind} {one.bytes} bytes' for kind, one in report.captures.items())}"
+    )
     files = report.files
     lines.append(f"files              {files.searched} of {files.mebibytes} MiB searched, found: {len(files.found)}")
-    lines.append(f"planted files      {files.controls_found} of {files.controls} found")
+    lines.append(f"broker's store     {files.store.bytes} bytes, {files.store.messages} messages of the terminal")
+    lines.append(f"planted            {files.controls_found} of {files.controls} files found")
     return "\n".join([*lines, *([f"✗ {failure}" for failure in report.failures] or ["as promised"])])
 
 

@@ -1,4 +1,4 @@
-"""A rig, the real daemon and its vision process, and a citizen with planted values before them."""
+"""A rig with a real broker, the real daemon and its vision process, and a citizen with planted values before them."""
 
 import asyncio
 import sys
@@ -10,7 +10,10 @@ from pathlib import Path
 from runtime.client import connect
 from sim import assets
 from sim.citizens.hand import Ears, Hand
+from sim.platform.process import platform_process
 from sim.privacy import planted
+from sim.privacy.broker import keeping_broker
+from sim.privacy.exits import OPERATOR, Exits, heard_by_systemd, watched
 from sim.privacy.finder import Finder, Likeness
 from sim.privacy.tap import tapped
 from sim.privacy.visit import CITIZEN, FACE, WholeVisit
@@ -42,6 +45,7 @@ class Stage:
     visit: WholeVisit
     faces: list[bytes]
     documents: list[bytes]
+    exits: Exits
 
     @property
     def pids(self) -> dict[str, int]:
@@ -79,22 +83,34 @@ async def staged(directory: Path, *, settled: bool = True) -> AsyncIterator[Stag
         files = RigFiles(directory, directory)
         settings = RigSettings(seed=SEED, broker_port=free_port(), nut_port=free_port(), person="nobody")
         make_rig(files, settings)
-        rig = await stack.enter_async_context(open_rig(files, settings, assets.prepare(cache_directory() / "assets")))
+        _list_operator(files)
+        prepared = assets.prepare(cache_directory() / "assets")
+        await stack.enter_async_context(keeping_broker(files.trust_directory, settings.broker_port))
+        await stack.enter_async_context(platform_process(files, settings, prepared.font))
+        rig = await stack.enter_async_context(open_rig(files, settings, prepared, devices_only=True))
         faces = await stack.enter_async_context(tapped(files.camera))
         documents = await stack.enter_async_context(tapped(files.document_camera))
         python = sys.executable if settled else str(_unsettled_python(directory))
+        await stack.enter_async_context(heard_by_systemd(files))
         process = await stack.enter_async_context(daemon(files, python=python))
         async with connected(files) as watcher:
             for component in NEEDED:
                 await watcher.wait_until(component, "online", seconds=_ONLINE_SECONDS)
+        exits = await stack.enter_async_context(watched(files))
         terminal = await stack.enter_async_context(connect(files.api))
         ears = Ears(terminal)
         listening = asyncio.create_task(ears.listen(), name="citizen's ears")
         try:
-            yield Stage(rig, models, process, WholeVisit(terminal, Hand(files), ears), faces, documents)
+            yield Stage(rig, models, process, WholeVisit(terminal, Hand(files), ears), faces, documents, exits)
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
+
+
+def _list_operator(files: RigFiles) -> None:
+    text = files.daemon_settings.read_text(encoding="utf-8")
+    text = text.replace("[api]\n", f'[api]\noperator_users = ["{OPERATOR}"]\n', 1)
+    files.daemon_settings.write_text(text, encoding="utf-8")
 
 
 def _models() -> Models:

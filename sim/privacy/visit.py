@@ -68,7 +68,7 @@ class WholeVisit:
         _done(await session.request_certificate(certificate=CERTIFICATE))
         await self._pay(session)
         await self._request(session)
-        await self._apply(session)
+        await self.apply(session)
 
     async def _watch_check(self, session: Session) -> None:
         await self._watch(session, "face")
@@ -81,8 +81,8 @@ class WholeVisit:
     async def _lay_card(self) -> None:
         await self.hand.do("idcard", "place_card", citizen=CITIZEN, photo=FACE)
 
-    async def _apply(self, session: Session) -> None:
-        """Fill in an application, scan for it, and go no further."""
+    async def apply(self, session: Session) -> None:
+        """Fill in an application, scan for it, and go no further: both cameras are on and a document is held."""
         _done(await session.application_begin(matter=FREE))
         _done(await session.application_form(values=planted.FREE_FORM))
         await self._scan(session)

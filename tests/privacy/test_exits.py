@@ -1,20 +1,25 @@
 """Every personal type at every way out of the daemon (T20, T22): nothing passes but through `reveal` and `view`.
 
 Types and exits are found in the product, so that a new one is tested by itself: messages to the platform with its
-telemetry, supervision events and alarms, the journal's tables, results and notices of the API, the line to the vision
-process, the log, the audit log, and every exception.
+telemetry, supervision events and alarms, the envelope of the line, the journal's tables, results and notices of the
+API, the line to the vision process, the log, the audit log, systemd's line, D-Bus, and every exception. What a process
+says that fails is the matter of `test_crashes`.
 """
 
+import asyncio
 import copy
 import io
 import json
 import logging
 import marshal
 import pickle
+import socket
 import sqlite3
 import traceback
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import fields
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +27,27 @@ import msgspec
 import pytest
 import structlog
 
-from devices.personal import Kind, mask
+import transport.wire
+from devices.personal import Kind, PersonalBytes, PersonalText, mask
 from runtime import logs
 from runtime.api import rpc
 from runtime.api.methods import BY_NAME, NOTICES
 from runtime.audit import Audit
 from runtime.journal import Journal, JournalError
+from runtime.logind import LogindPower
 from runtime.messages import CATALOGUE, to_payload
-from runtime.state import Component
+from runtime.notify import Notifier
+from runtime.state import Component, StateBoard
 from sim.memory import InlineExecutor
 from sim.virtual_time import run
-from tests.privacy.personal import SECRET, classes, personal_types, sample, shows
+from tests.privacy.personal import SECRET, classes, modules, personal_types, sample, shows
 from vision import wire
 
 PERSONAL = personal_types()
 MESSAGES = list(CATALOGUE)
 SAID = list(dict.fromkeys([*(one.result for one in BY_NAME.values()), *(notice.params for notice in NOTICES)]))
 WIRE = [one for one in classes() if one.__module__ == "vision.wire" and issubclass(one, msgspec.Struct)]
+LINE = [one for one in classes() if one.__module__ == "transport.wire" and issubclass(one, msgspec.Struct)]
 ERRORS = [one for one in classes() if issubclass(one, Exception)]
 
 each_type = pytest.mark.parametrize("kind", PERSONAL, ids=lambda kind: kind.__name__)
@@ -63,26 +72,35 @@ def test_it_prints_masked(kind: type) -> None:
 
 @each_type
 @pytest.mark.parametrize(
-    "write",
+    ("write", "why"),
     [
-        pickle.dumps,
-        marshal.dumps,
-        json.dumps,
-        copy.copy,
-        copy.deepcopy,
-        bytes,
-        msgspec.json.encode,
-        msgspec.msgpack.encode,
-        msgspec.to_builtins,
+        (pickle.dumps, "personal data is not serialised"),
+        (copy.deepcopy, "personal data is not copied"),
+        (msgspec.json.encode, r"Encoding objects of type \w+ is unsupported"),
+        (msgspec.msgpack.encode, r"Encoding objects of type \w+ is unsupported"),
+        (msgspec.to_builtins, r"Encoding objects of type \w+ is unsupported"),
+        (json.dumps, r"Object of type \w+ is not JSON serializable"),
+        (bytes, r"cannot convert '\w+' object to bytes"),
+        (marshal.dumps, "unmarshallable object"),
     ],
-    ids=lambda write: f"{write.__module__}.{write.__name__}",
+    ids=lambda one: f"{one.__module__}.{one.__name__}" if callable(one) else "",
 )
-def test_nothing_copies_or_serialises_it(kind: type, write: Callable[[Any], Any]) -> None:
-    try:
-        written = write(sample(kind))
-    except (TypeError, ValueError, pickle.PicklingError):
-        return
-    assert not shows(repr(written))
+def test_nothing_copies_or_serialises_it(kind: type, write: Callable[[Any], Any], why: str) -> None:
+    """By our own refusal, or because whoever writes knows no such type; not by an accident on the way."""
+    with pytest.raises((TypeError, ValueError), match=why):
+        write(sample(kind))
+
+
+@each_type
+def test_a_shallow_copy_holds_the_same_value(kind: type) -> None:
+    """Who wipes the one wipes the other; the two types themselves refuse it."""
+    value = sample(kind)
+    if isinstance(value, PersonalText | PersonalBytes):
+        with pytest.raises(TypeError, match="personal data is not copied"):
+            copy.copy(value)
+    else:
+        held, copied = ([getattr(one, field.name, None) for field in fields(one)] for one in (value, copy.copy(value)))
+        assert all(one is other for one, other in zip(held, copied, strict=True))
 
 
 def filled(kind: type[msgspec.Struct], value: Any) -> msgspec.Struct:
@@ -166,17 +184,65 @@ def test_the_line_to_the_vision_process_takes_views_alone(message: type[msgspec.
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
 def test_no_exception_quotes_it(error: type[Exception]) -> None:
-    """Not in its text, its arguments' print, a traceback or one with the values of its frames."""
+    """Made by its own constructor of nothing else, then raised: in its text, its print, and a traceback with values."""
     for kind in PERSONAL:
-        value = sample(kind)
-        raised = error.__new__(error, f"failed at {value}", value)
-        Exception.__init__(raised, f"failed at {value}", value)
+        raised = made_of(error, sample(kind))
         try:
             raise raised
         except Exception as caught:  # noqa: BLE001 - any of them
             frames = traceback.TracebackException(type(caught), caught, caught.__traceback__, capture_locals=True)
-        assert not shows(Exception.__str__(raised))
-        assert not shows("".join(frames.format()))
+        for said in (str(raised), repr(raised), "".join(frames.format())):
+            assert not shows(said)
+
+
+def made_of(error: type[Exception], value: Any) -> Exception:
+    """Make an error with a personal value in every place where its constructor takes something."""
+    if error.__init__ is Exception.__init__:
+        return error(value)
+    taken = [one for name, one in signature(error.__init__).parameters.items() if name != "self"]
+    places = [_given(one, value) for one in taken if one.kind is not Parameter.KEYWORD_ONLY]
+    return error(*places, **{one.name: _given(one, value) for one in taken if one.kind is Parameter.KEYWORD_ONLY})
+
+
+def _given(taken: Parameter, value: Any) -> Any:
+    """Return what a parameter is given: the value, inside what the constructor looks into."""
+    return {"data": {"code": value, "advice": value}, "mistakes": [value]}.get(taken.name, value)
+
+
+@each_type
+def test_the_line_of_systemd_shows_it_masked(kind: type, tmp_path: Path) -> None:
+    """sd_notify(3): whatever a component of the state held."""
+    board = StateBoard()
+    board.set("x", Component(sample(kind), code=sample(kind)))
+
+    async def main(receiver: socket.socket) -> bytes:
+        following = asyncio.create_task(Notifier(receiver.getsockname()).follow(board), name="following")
+        await asyncio.sleep(0)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        return receiver.recv(65_536)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.setblocking(False)
+        told = asyncio.run(main(receiver))
+    assert told.startswith(b"STATUS=x ")
+    assert not shows(told)
+
+
+def test_the_bus_hears_constants_alone() -> None:
+    """D-Bus: one module speaks on it, and what that is asked to do takes no value."""
+    speakers = [one for one in modules() if "dbus_fast" in Path(one.__file__ or "").read_text(encoding="utf-8")]
+    assert [one.__name__ for one in speakers] == ["runtime.logind"]
+    asked = [one for name, one in vars(LogindPower).items() if not name.startswith("_")]
+    assert [list(signature(one).parameters) for one in asked] == [["self"]]
+
+
+@pytest.mark.parametrize("message", LINE, ids=lambda message: message.__name__)
+def test_no_message_of_the_line_takes_it_unsealed(message: type[msgspec.Struct]) -> None:
+    """The envelope of MQTT, the retained presence and the last will among it."""
+    assert transport.wire.Presence in LINE
+    refuses(transport.wire.encode, message)
 
 
 @each_type

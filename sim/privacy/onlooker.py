@@ -1,0 +1,55 @@
+"""A terminal as its staff see it: `python -m sim.privacy.onlooker SOCKET` prints all that the API tells an operator.
+
+Every notification from its start on, and once standard input ends the answers to what an operator may read.
+"""
+
+import asyncio
+import datetime
+import sys
+from typing import Any
+
+import msgspec
+
+from runtime.client import Terminal, connect
+from sim.parent import end_with_parent
+
+_CHINA = datetime.timezone(datetime.timedelta(hours=8))
+_PLAIN = (
+    "terminal.status",
+    "operation.list",
+    "sharing.resources",
+    "tickets.list",
+    "alarms.list",
+    "lockdown.list",
+    "staff.acts",
+)
+
+
+async def look_on(path: str) -> None:
+    """Subscribe and print; raises RpcError when the daemon refuses an answer."""
+    async with connect(path) as terminal:
+        _print("events.subscribe", await terminal.call("events.subscribe"))
+        hearing = asyncio.create_task(_hear(terminal), name="onlooker's ears")
+        await asyncio.to_thread(sys.stdin.read)
+        now = datetime.datetime.now(_CHINA)
+        for method in _PLAIN:
+            _print(method, await terminal.call(method))
+        _print("payments.day", await terminal.call("payments.day", {"day": now.strftime("%Y-%m-%d")}))
+        _print("sharing.statement", await terminal.call("sharing.statement", {"month": now.strftime("%Y-%m")}))
+        hearing.cancel()
+        await asyncio.gather(hearing, return_exceptions=True)
+
+
+async def _hear(terminal: Terminal) -> None:
+    async for told in terminal.notifications():
+        _print(told.method, told.params)
+
+
+def _print(what: str, said: Any) -> None:
+    sys.stdout.write(f"{what} {msgspec.json.encode(said).decode()}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    asyncio.run(look_on(sys.argv[1]))
