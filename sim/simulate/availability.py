@@ -7,7 +7,7 @@ NEEDED = ("idcard", "vision", "camera", "platform")
 _REFUSING = ("low", "going_down", "no_return")
 """States of the power in which no citizen is taken any more (T14)."""
 _WELL = ("online", "deviceBusy")
-_ILL = ("offline", "hardwareError", "userError", "noDevice", "powerOff")
+_ILL = ("offline", "hardwareError", "userError", "noDevice", "powerOff", "locked")
 
 
 class Availability:
@@ -43,10 +43,14 @@ class Availability:
         for component in [*self._unwell]:
             self._note(component, "", now)
 
-    @property
-    def has_session(self) -> bool:
-        """Whether the board tells of a session, or there is no board."""
-        return self._states is None or self._states.get("session") != "none"
+    def state(self, component: str) -> str | None:
+        """Return what the board tells of a component; None without a board."""
+        return None if self._states is None else self._states.get(component)
+
+    def times_unwell(self, now: float) -> list[tuple[str, float, float]]:
+        """Return every outage so far, with those that last, by component or cause: from when to when."""
+        lasting = [(component, since, now) for component, since in self._unwell.items()]
+        return [*self.outages, *lasting, *([(self._cause, self._since, now)] if self._cause else [])]
 
     def unwell(self) -> list[str]:
         """Return every device and part that is not well; `daemon` without one."""
@@ -73,6 +77,8 @@ class Availability:
             cause = "daemon"
         else:
             cause = next((name for name in NEEDED if self._states.get(name) not in _WELL), "")
+            if self._states.get("lockdown") == "locked":
+                cause = "lockdown"
             if self._states.get("power") in _REFUSING:
                 cause = "power"
         if cause != self._cause:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sim.simulate.life import Life
 from sim.simulate.outside import Surroundings
 from sim.simulate.screen import Screen
 from sim.simulate.trace import Trace
+from sim.simulate.way_down import Moment
 from sim.world import OPERATOR_UID, UI_UID
 
 RESTART_SECONDS, BOOT_SECONDS = 2.0, 40.0
@@ -95,8 +97,10 @@ class Board:
                 skips_fsync=self._skips_fsync,
             )
             life.disk.is_watched = self._may_be_cut
+            if self.lives:
+                life.vision.follow(self.lives[-1].vision)
             self.lives.append(life)
-            life.power = _Switch(life, self._trace)
+            life.power = _Switch(partial(self._is_off, life))
             life.begin()
             self._watch(life)
             how = await life.ended
@@ -119,6 +123,23 @@ class Board:
             if not self._around.ups.output_on:
                 self.end("cut", at_point=False)
 
+    def _is_off(self, life: Life) -> None:
+        """Have systemd stop the daemon, and the board off: everything of a citizen is gone by now."""
+        reader, judge = self._around.cardreader, self._judge
+        judge.way_down.off(
+            Moment(
+                session=judge.availability.state("session"),
+                has_card_inside=reader.card is not None and not self._around.holds_out_card,
+                is_signing=life.is_signing,
+                is_connected=life.is_connected,
+                journal=life.disk,
+                checkpoints=life.disk.checkpoints,
+            )
+        )
+        judge.held.look("powered off")
+        self._trace.tell("the board is powered off")
+        life.stop.set()
+
     def _look_at_end(self, life: Life, how: str) -> None:
         self._judge.board(None)
         self._trace.tell(f"the daemon is {how}")
@@ -127,6 +148,9 @@ class Board:
             self._judge.fail(f"the daemon ended by itself: {error!r}")
         if how == "stopped" and (names := sorted(task.get_name() for task in life.process.tasks.values())):
             self._judge.fail(f"tasks are left after the stop: {', '.join(names)}")
+        if how == "stopped":
+            self._judge.held.look("after its stop")
+        self._judge.held.forget()
 
     async def _be_off(self, *, is_cut: bool) -> None:
         """Let the board be off until it has power again, and boot."""
@@ -184,15 +208,13 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class _Switch(RecordedPower):
-    """The board's power switch: systemd stops the daemon, and the board is off."""
+    """The board's power switch: it tells that it was asked."""
 
-    def __init__(self, life: Life, trace: Trace) -> None:
+    def __init__(self, on_off: Callable[[], None]) -> None:
         super().__init__()
-        self._life = life
-        self._trace = trace
+        self._on_off = on_off
 
     async def power_off(self) -> None:
         """Have the board powered off."""
         await super().power_off()
-        self._trace.tell("the board is powered off")
-        self._life.stop.set()
+        self._on_off()

@@ -15,6 +15,8 @@ class Disk(sqlite3.Connection):
     """
 
     skips_fsync = False
+    checkpoints = 0
+    """How often the log was moved into the database."""
     is_watched = True
     """Whether a power cut may come: otherwise nobody asks what it would leave."""
     _synced: bytes | None = None
@@ -27,6 +29,7 @@ class Disk(sqlite3.Connection):
             self._is_full = found[1].upper() == "FULL" and not self.skips_fsync
             if not self._is_full and self._synced is None and (self.is_watched or self.skips_fsync):
                 self._synced = self.serialize()
+        self.checkpoints += statement.startswith("PRAGMA wal_checkpoint")
         cursor = super().execute(statement, parameters)
         if self._is_full and statement == "COMMIT":
             self._synced = None

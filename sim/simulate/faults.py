@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from sim.scripted import ScriptedVision
-from sim.simulate.outside import Surroundings
+from sim.simulate.outside import DEVICES, Surroundings
 
 
 class Density(StrEnum):
@@ -74,7 +74,9 @@ class Kind:
     def hits(self, component: str) -> bool:
         """Whether a component may be ill of it."""
         everything = self.target in ("power", "daemon")
-        return everything or self.target == component or (self.target == "vision" and component.endswith("camera"))
+        is_part = self.target == "vision" and component.endswith("camera")
+        is_at_usb = self.target == "usb" and component in ("hotplug", *DEVICES)
+        return everything or self.target == component or is_part or is_at_usb
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from sim.simulate.outside import DEVICES, Surroundings
 from sim.simulate.people import People, Person
 from sim.simulate.sabotage import Sabotage, spoil_platform
 from sim.simulate.screen import Screen
+from sim.simulate.tampering import meddle
 from sim.simulate.trace import Trace
 from sim.simulate.visits import NotServed, Visitor
 from sim.world import Keys
@@ -74,6 +75,7 @@ class Hall:
             "mains": self.board.watch_power(),
             "staff": self._maintain(),
             "faults": self._go_wrong(),
+            "tampering": meddle(self),
         }
         others = [asyncio.create_task(work, name=name) for name, work in works.items()]
         citizens = asyncio.create_task(self._come(), name="citizens")
@@ -113,10 +115,13 @@ class Hall:
         self.judge.told(person, method, result)
         if method == "session.open":
             self.judge.sees(person)
+            self.judge.locks.opened()
 
     def refused(self, person: Person, method: str, code: str) -> None:
         """Take note of a call's error."""
         self.judge.refused(person, method, code)
+        if method == "session.open":
+            self.judge.locks.refused(code)
 
     def order(self, verb: str, **args: Any) -> Any:
         """Have the platform do something; raise ValueError when it cannot."""
@@ -217,7 +222,9 @@ class Hall:
             how = "no answer"
             self.judge.fail(f"{person.name} was not answered")
         self._visitor.hands.go()
-        self.judge.visit_ended(person, how, since=since, now=loop.time(), is_demanding=patient, is_well=is_well)
+        self.judge.visit_ended(
+            person, how, visit=visit, since=since, now=loop.time(), is_demanding=patient, is_well=is_well
+        )
         await asyncio.sleep(SCREEN_SECONDS)
         self.board.turn_on_screen()
         await asyncio.sleep(chance.uniform(1, 20))

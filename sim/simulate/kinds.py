@@ -7,6 +7,21 @@ from typing import Any
 from sim.simulate.faults import GAP_SECONDS, Deed, Density, Kind, Place
 from sim.simulate.outside import BATTERY_MINUTES, DEVICES
 
+LASTING, LASTING_SECONDS = 0.9, (240.0, 600.0)
+"""In an hour full of faults so many of those that need a ticket last so long: a ticket takes up to 210 s."""
+
+
+def _replug_unseen(place: Place) -> None:
+    """Take a device's plug out and put it in while the kernel drops what it would tell of that."""
+    kind = place.chance.choice(DEVICES)
+    place.around.hotplug.overrun()
+    place.around.unplug(kind)
+    place.around.plug(kind)
+
+
+MOST_MILLIMETRES = 45.0
+"""No paper of a simulation is longer."""
+
 
 def _wire(kind: str) -> Iterator[Kind]:
     """What can happen at the wire of each device."""
@@ -14,7 +29,9 @@ def _wire(kind: str) -> Iterator[Kind]:
     def port(place: Place) -> Any:
         return place.around.ports[kind]
 
-    yield Kind(f"{kind}.unplug", kind, (5, 420), lambda at: port(at).unplug(), lambda at: port(at).plug(), True)
+    yield Kind(
+        f"{kind}.unplug", kind, (5, 420), lambda at: at.around.unplug(kind), lambda at: at.around.plug(kind), True
+    )
     for fault in ("garbage", "half", "corrupt", "duplicate", "silent", "late", "unplug"):
 
         def begin(at: Place, fault: str = fault) -> None:
@@ -100,18 +117,26 @@ def _mains_on(place: Place) -> None:
 
 KINDS: tuple[Kind, ...] = (
     *(kind for device in DEVICES for kind in _wire(device)),
+    Kind("usb.overrun", "usb", (5, 20), _replug_unseen),
     Kind("printer.paper_out", "printer", (30, 300), _set("printer", "paper_out"), _set("printer", "heal"), True),
     Kind("printer.cover_open", "printer", (5, 200), _set("printer", "open_cover"), _set("printer", "heal"), True),
     Kind("printer.cutter_jam", "printer", (60, 300), _set("printer", "cutter_jam"), _set("printer", "heal"), True),
-    Kind("printer.head_hot", "printer", (10, 90), _set("printer", "head_hot"), _set("printer", "heal"), True),
+    Kind("printer.head_hot", "printer", (10, 90), _set("printer", "head_hot"), _set("printer", "heal")),
     Kind(
         "printer.mid_page",
         "printer",
         (20, 120),
-        _set("printer", "paper_out", after_millimetres=2.0),
+        lambda at: _set("printer", "paper_out", after_millimetres=at.chance.uniform(1, MOST_MILLIMETRES))(at),
         _set("printer", "heal"),
     ),
-    Kind("printer.off", "printer", (5, 200), _set("printer", "power_off"), _set("printer", "power_on"), True),
+    Kind(
+        "printer.off",
+        "printer",
+        (5, 200),
+        lambda at: at.around.switch_printer(on=False),
+        lambda at: at.around.switch_printer(on=True),
+        True,
+    ),
     Kind("idcard.leave_mid_read", "idcard", (30, 90), _set("idcard", "leave_mid_read")),
     Kind("idcard.hang_card", "idcard", (30, 90), _set("idcard", "hang_card")),
     Kind(
@@ -240,5 +265,6 @@ def schedule(density: Density, seconds: float, chance: random.Random) -> Iterato
         for kind in chance.sample(KINDS, len(KINDS)):
             if at >= seconds:
                 return
-            yield at, kind, chance.uniform(*kind.seconds)
+            is_lasting = density is Density.HEAVY and kind.needs_ticket and chance.random() < LASTING
+            yield at, kind, chance.uniform(*(LASTING_SECONDS if is_lasting else kind.seconds))
             at += chance.expovariate(1 / GAP_SECONDS[density])

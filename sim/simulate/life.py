@@ -24,6 +24,7 @@ from sim.simulate.loop import PROCESS, MortalLoop, Process
 from sim.simulate.outside import Surroundings
 from sim.uplink import MemoryUplink
 from sim.world import World
+from transport.errors import TransportError
 from transport.uplink import Connection, Message, Uplink
 from vision.verifier import Raster
 
@@ -43,6 +44,11 @@ class PlainVision(ScriptedVision):
         await super().rasterise(pdf, width_dots=8, max_pages=max_pages)
         row = width_dots // 8
         return [Raster(width_dots, -(-len(pdf) // row), pdf.ljust(-(-len(pdf) // row) * row, b" "))]
+
+    def follow(self, before: "PlainVision") -> None:
+        """Stand where the process of another life stood: its cameras are as they were, and what broke it still does."""
+        self.broken, self.document = before.broken, before.document
+        self._cameras.update(before._cameras)  # noqa: SLF001 - another of this class
 
 
 class Life(World):
@@ -74,7 +80,8 @@ class Life(World):
         )
         self.links = MemoryLinks({f"/dev/{kind}": port for kind, port in outside.ports.items()})
         self.uplink = outside.uplink
-        self.vision = PlainVision()
+        self.hotplug, self.routes = outside.hotplug, outside.routes
+        self.vision: PlainVision = PlainVision()
         self.enrolment = Enrolment("0.0", boot_id, self.enrolment.keys, self.enrolment.seal_key)
         self._jitter = random.Random(chance.random())
         self._disk_seconds = chance.choice(DISK_SECONDS)
@@ -94,7 +101,8 @@ class Life(World):
         )
 
     def begin(self) -> None:
-        """Start the daemon."""
+        """Start the daemon, to which nothing was told yet."""
+        self.around.lose_wires()
         token = PROCESS.set(self.process)
         try:
             self.daemon_task = asyncio.create_task(self.daemon(), name="daemon")
@@ -148,6 +156,20 @@ class Life(World):
     def connected(self, connection: Connection | None) -> None:
         """Take note of the connection to the broker."""
         self._line = connection
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to the broker."""
+        return self._line is not None
+
+    @property
+    def is_signing(self) -> bool:
+        """Whether the identity key is there."""
+        try:
+            self.enrolment.keys.identity.sign(b"")
+        except TransportError:
+            return False
+        return True
 
     async def _open_link(self, port: str, baud: int, flow_control: FlowControl = "none") -> Link:
         return _Link(await self.links(port, baud, flow_control), self)

@@ -4,19 +4,22 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import astuple
+from itertools import count
 from pathlib import Path
 
 from devices.cardreader.protocol import Position
+from devices.hotplug import UsbDevice, UsbPort
 from sim.devices.environment import VirtualEnvironmentUnit
 from sim.devices.fingerprint import VirtualFingerprintSensor
 from sim.devices.paper import Paper
 from sim.devices.printer import VirtualPrinter
 from sim.devices.ups import VirtualMegatecUps
-from sim.memory import MemoryPort
+from sim.memory import MemoryPort, MemoryRoutes
 from sim.people import Citizen
 from sim.platform.services import certificates
 from sim.simulate.people import People
 from sim.uplink import MemoryUplink
+from sim.usb import MemoryHotplug
 from sim.wire import VirtualDevice
 from sim.world import PHOTO, Keys, Outside, wall_clock
 
@@ -26,6 +29,7 @@ CHUNK_BYTES = (None, None, 16)
 """How devices say what they say: at once, or in pieces."""
 LINE_SECONDS = (0.002, 0.02, 0.2)
 """What a message takes to the broker, or from it."""
+ADAPTER = "0403:6001"
 HELD_OUT = (Position.GATE_LOOSE, Position.GATE_HELD)
 BATTERY_MINUTES = 30.0
 
@@ -54,8 +58,13 @@ class Surroundings(Outside):
             kind: MemoryPort(device, latency_seconds=LATENCY_SECONDS, chunk_bytes=chance.choice(CHUNK_BYTES))
             for kind, device in zip(DEVICES, devices, strict=True)
         }
+        self.hotplug, self.routes = MemoryHotplug(), MemoryRoutes()
+        self._nodes = count()
+        for kind in DEVICES:
+            self.plug(kind)
         self.line_seconds = chance.choice(LINE_SECONDS)
         self.uplink = MemoryUplink(latency_seconds=self.line_seconds)
+        self._has_power = self._is_printer_on = True
         self.clock_off_seconds = 0.0
         """How far the terminal's wall clock is from the right time."""
 
@@ -76,21 +85,53 @@ class Surroundings(Outside):
         """Whether a bank card is held out."""
         return self.cardreader.position in HELD_OUT
 
+    def plug(self, kind: str) -> None:
+        """Plug a device into its place at USB, where it gets another node each time; twice is nothing."""
+        self.ports[kind].plug()
+        place = _place(kind)
+        if place not in self.hotplug.devices:
+            node = f"ttyUSB{next(self._nodes)}"
+            self.hotplug.attach(UsbDevice(place, ADAPTER, frozenset({"ffffff"})))
+            path = f"{place}/{place.rpartition('/')[2]}:1.0/{node}/tty/{node}"
+            self.hotplug.plug(UsbPort(f"/dev/{node}", frozenset({f"/dev/{kind}"}), ADAPTER, f"A{kind}", path))
+
+    def unplug(self, kind: str) -> None:
+        """Take a device away; twice is nothing."""
+        self.ports[kind].unplug()
+        self.hotplug.unplug(f"/dev/{kind}")
+        self.hotplug.detach(_place(kind))
+
     def lose_wires(self) -> None:
-        """Free every port: the process that had them open is gone."""
+        """Free every port and forget who listened: the process that did is gone."""
+        self.hotplug.lose()
+        self.routes.lose()
         for port in self.ports.values():
             port.free()
 
     def cut_power(self) -> None:
         """Take the power from every device for a moment."""
         self.lose_wires()
+        self._has_power = False
         self.printer.power_off()
         self.cardreader.power_cycle()
         self.fingerprint.power_cycle()
 
     def give_power(self) -> None:
-        """Give the devices their power again."""
-        self.printer.power_on()
+        """Give the devices their power again; a printer that is switched off stays so."""
+        self._has_power = True
+        self.switch_printer(on=self._is_printer_on)
+
+    def switch_printer(self, *, on: bool) -> None:
+        """Switch the printer on or off."""
+        self._is_printer_on = on
+        if on and self._has_power:
+            self.printer.power_on()
+        else:
+            self.printer.power_off()
+
+
+def _place(kind: str) -> str:
+    return f"/sys/devices/usb1/1-{1 + DEVICES.index(kind)}"
 
 
 def typeset_plainly() -> None:

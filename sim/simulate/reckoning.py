@@ -9,15 +9,13 @@ import msgspec
 from runtime.messages import SupervisionEvent
 from sim.crash.afterlife import left
 from sim.simulate.faults import Window
-from sim.simulate.judge import Judge, Ticket
+from sim.simulate.judge import GRACE_SECONDS, Judge, Ticket
 
 if TYPE_CHECKING:
     from sim.simulate.hall import Hall
 
 __all__ = ["left", "reckon"]
 
-GRACE_SECONDS = 60.0
-"""A fault that lasts so long has a ticket (T15)."""
 NOTICED_SECONDS = 150.0
 """By when a fault that a device does not tell of is found: a poll, its deadlines, a new life of its driver."""
 SLACK_SECONDS = 5.0
@@ -41,7 +39,10 @@ def reckon(hall: "Hall") -> None:
     platform = hall.around.store.database
     for what in left(life.disk):
         judge.fail(f"at rest {what}")
-    _events(judge, platform)
+    events = _events(judge, platform)
+    whose = {person.citizen.id_number: person.ordinal for person in hall.people.came}
+    judge.papers.reckon(judge.owners, whose, platform, events)
+    judge.locks.reckon(judge, platform, events)
     _filings(judge, platform, life.disk)
     _requests(judge, platform)
     _payments(judge, platform, life.disk)
@@ -52,8 +53,8 @@ def reckon(hall: "Hall") -> None:
     _outages(judge)
 
 
-def _events(judge: Judge, platform: sqlite3.Connection) -> None:
-    """Every step that a citizen was told of is at the platform, each record once (T12)."""
+def _events(judge: Judge, platform: sqlite3.Connection) -> list[SupervisionEvent]:
+    """Every step that a citizen was told of is at the platform, each record once (T12); return the events."""
     rows = platform.execute("SELECT stream, sequence, event, schema FROM records").fetchall()
     places = Counter((stream, sequence) for stream, sequence, _, _ in rows)
     for (stream, sequence), times in places.items():
@@ -70,6 +71,7 @@ def _events(judge: Judge, platform: sqlite3.Connection) -> None:
     told = Counter(step for one in judge.ledger for step in one.steps)
     for (step, outcome, code, _), times in (told - received).items():
         judge.fail(f"{times} events {step} {outcome} {code} that citizens were told of are not at the platform")
+    return events
 
 
 def _filings(judge: Judge, platform: sqlite3.Connection, journal: sqlite3.Connection) -> None:
@@ -163,12 +165,39 @@ def _tickets(judge: Judge, journal: sqlite3.Connection) -> None:
         if ticket.closed is not None:
             _clock(judge, ticket, about, ticket.closed)
     for window in judge.windows:
-        lasts = window.until - window.since
-        if window.kind.needs_ticket and lasts >= GRACE_SECONDS + NOTICED_SECONDS and not _interrupted(judge, window):
-            latest = window.since + NOTICED_SECONDS + GRACE_SECONDS
-            mine = [one for one in judge.tickets.values() if one.device == window.kind.target and one.opened <= latest]
-            if not any(one.closed is None or one.closed >= window.until - SLACK_SECONDS for one in mine):
-                judge.fail(f"{window.kind.name} lasted {lasts:.0f} s, and there is no ticket of it")
+        if window.kind.needs_ticket:
+            _expect_ticket(judge, window)
+
+
+def _expect_ticket(judge: Judge, window: Window) -> None:
+    """A fault that lasts has a ticket in time, until it is over or another one of the same device begins."""
+    latest, until = _opened_by(judge, window), _alone_until(judge, window)
+    if until < latest:
+        return
+    judge.ticketed += 1
+    mine = [one for one in judge.tickets.values() if one.device == window.kind.target and one.opened <= latest]
+    if not any(one.closed is None or one.closed >= until - SLACK_SECONDS for one in mine):
+        lasted = window.until - window.since
+        judge.fail(f"{window.kind.name} lasted {lasted:.0f} s, and there is no ticket of it")
+
+
+def _opened_by(judge: Judge, window: Window) -> float:
+    """Return by when a fault's ticket is open: a daemon that is away meanwhile begins anew when it is back."""
+    begins = window.since
+    for cause, since, until in judge.availability.outages:
+        if cause == "daemon" and since <= begins + NOTICED_SECONDS + GRACE_SECONDS and begins <= until:
+            begins = until
+    return begins + NOTICED_SECONDS + GRACE_SECONDS
+
+
+def _alone_until(judge: Judge, window: Window) -> float:
+    """Return until when a fault is the only one of its device; its beginning when it is not even then."""
+    until = window.until
+    for one in judge.windows:
+        is_same = one.kind.hits(window.kind.target) and one.kind.target not in ("power", "daemon")
+        if is_same and one is not window and one.until >= window.since:
+            until = min(until, max(one.since, window.since))
+    return until
 
 
 def _clock(judge: Judge, ticket: Ticket, about: str, closed: float) -> None:
@@ -183,17 +212,6 @@ def _clock(judge: Judge, ticket: Ticket, about: str, closed: float) -> None:
         judge.fail(f"{about} counts {counted:.0f} s, right is {right:.0f} s")
     if not judge.troubled(ticket.opened - GRACE_SECONDS, ticket.opened, ticket.device):
         judge.fail(f"{about} was opened, and nothing was wrong with it")
-
-
-def _interrupted(judge: Judge, window: Window) -> bool:
-    """Whether the daemon was away for a part of a fault, or another fault of the same device overlaps with it."""
-    away = ((since, until) for cause, since, until in judge.availability.outages if cause == "daemon")
-    others = (
-        (one.since, one.until)
-        for one in judge.windows
-        if one is not window and one.kind.target in ("power", "daemon", window.kind.target)
-    )
-    return any(since <= window.until and window.since <= until for since, until in (*away, *others))
 
 
 def _outages(judge: Judge) -> None:

@@ -25,6 +25,9 @@ class Report(msgspec.Struct, frozen=True):
     """Every seed together. `success_rate` is the share of the citizens who stayed and got what they came for.
 
     `availability` is the share of the time in which the terminal could serve, `away_seconds` what kept it from that.
+    `judged` counts visits of the patient and how many a fault would have excused, faults that had to have a ticket,
+    papers, looks for what is held, how often the board was powered off, tamperings that had to be seen, and sessions
+    that ended of one.
     """
 
     seeds: int
@@ -37,6 +40,7 @@ class Report(msgspec.Struct, frozen=True):
     trace_digest: str
     hours: float
     lives: int
+    judged: dict[str, int]
     away_seconds: dict[str, float]
     cpu_seconds: float
     days_per_minute: float
@@ -48,9 +52,11 @@ def put_together(outcomes: Iterable[Outcome], command: str, wall_seconds: float)
     outcomes = list(outcomes)
     faults: Counter[str] = Counter()
     away: Counter[str] = Counter()
+    judged: Counter[str] = Counter()
     digest = hashlib.sha256()
     for one in outcomes:
         faults.update(one.faults)
+        judged.update(one.judged)
         away.update({cause: round(seconds * 1000) for cause, seconds in one.availability.items()})
         digest.update(f"{one.seed} {one.digest}\n".encode())
     lived = sum(one.lived for one in outcomes)
@@ -71,6 +77,7 @@ def put_together(outcomes: Iterable[Outcome], command: str, wall_seconds: float)
         trace_digest=digest.hexdigest(),
         hours=round(lived / 3600, 3),
         lives=sum(one.lives for one in outcomes),
+        judged=dict(judged),
         away_seconds={cause: milliseconds / 1000 for cause, milliseconds in sorted(away.items()) if cause},
         cpu_seconds=round(sum(one.seconds for one in outcomes), 1),
         days_per_minute=round(lived / DAY_SECONDS / (wall_seconds / 60), 3) if wall_seconds else 0.0,
@@ -89,6 +96,7 @@ def show(report: Report, console: Console) -> None:
         ("of those who stayed, served", f"{100 * report.success_rate:.1f} %"),
         ("lives of the daemon", f"{report.lives:,}"),
         ("faults", f"{sum(report.faults.values()):,} of {len(report.faults)} kinds"),
+        *((f"judged: {what.replace('_', ' ')}", f"{count:,}") for what, count in report.judged.items()),
         ("availability", f"{100 * report.availability:.2f} %"),
         *((f"could not serve for {cause}", f"{seconds:,.0f} s") for cause, seconds in report.away_seconds.items()),
         ("simulated days a minute", f"{report.days_per_minute:.2f}"),

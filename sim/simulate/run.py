@@ -20,6 +20,7 @@ from sim.simulate.faults import Density
 from sim.simulate.hall import Hall, Plan
 from sim.simulate.loop import MortalLoop
 from sim.simulate.outside import typeset_plainly
+from sim.simulate.papers import print_plainly
 from sim.simulate.sabotage import spoil_daemon
 from sim.world import Keys
 
@@ -39,6 +40,7 @@ class Outcome(msgspec.Struct, frozen=True):
     citizens: int
     tried: int
     served: int
+    judged: dict[str, int]
     faults: dict[str, int]
     lives: int
     availability: dict[str, float]
@@ -83,7 +85,7 @@ def _read(plan: Plan, directory: Path) -> Outcome:
 
 
 def _failed(plan: Plan, why: str) -> Outcome:
-    return Outcome(plan.seed, "", 0, 0, 0, 0, {}, 0, {}, 0.0, 0.0, [why])
+    return Outcome(plan.seed, "", 0, 0, 0, 0, {}, {}, 0, {}, 0.0, 0.0, [why])
 
 
 def _fork(work: Callable[[], None]) -> int:
@@ -125,6 +127,7 @@ def live(plan: Plan, keys: Keys, directory: Path) -> Outcome:
     """Run a plan in this process, which is good for nothing else afterwards."""
     began = time.process_time()
     typeset_plainly()
+    print_plainly()
     spoil_daemon(plan.sabotage)
     loop = MortalLoop()
     asyncio.set_event_loop(loop)
@@ -152,6 +155,7 @@ def live(plan: Plan, keys: Keys, directory: Path) -> Outcome:
         citizens=len(hall.people.came),
         tried=judge.tried,
         served=judge.served,
+        judged=judge.counts(),
         faults=dict(sorted(Counter(window.kind.name for window in judge.windows).items())),
         lives=len(hall.board.lives),
         availability={cause: round(seconds, 3) for cause, seconds in sorted(judge.availability.seconds.items())},

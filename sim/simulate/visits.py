@@ -103,6 +103,7 @@ class Visitor:
             self._stage.refused(self.person, method, refused.code)
             raise NotServed(f"{method}: {refused.code}") from None
         except ConnectionError:
+            self._stage.refused(self.person, method, "screen.lost")
             raise NotServed("screen.lost") from None
         self._stage.told(self.person, method, result)
         return result
@@ -167,10 +168,13 @@ class Visitor:
         await self._file()
 
     async def _fee(self) -> None:
-        begun = await self._fill_in(PAID)
         method = "unionpay_card" if self._visit == "fee_by_card" else self._chance.choice(("unionpay_qr", "ecny_qr"))
-        opening = {"method": method, "amount_fen": begun["matter"]["fee_fen"], "purpose": begun["receipt"]}
-        order = (await self.ask("payment.begin", **opening))["order"]
+        try:
+            order = await self._order(method)
+        except NotServed as not_served:
+            if not_served.code != "payment.begin: fee.changed":
+                raise
+            order = await self._order(method)
         answer = await (self._pay_by_card(order) if method == "unionpay_card" else self._pay_by_telephone(order))
         for _ in range(TRIES):
             if answer["code"] not in ("payment.awaiting", "payment.reversing"):
@@ -184,6 +188,12 @@ class Visitor:
         if self._chance.random() < 0.7:
             await self.ask("payment.receipt", order=order)
         await self._file()
+
+    async def _order(self, method: str) -> str:
+        begun = await self._fill_in(PAID)
+        opening = {"method": method, "amount_fen": begun["matter"]["fee_fen"], "purpose": begun["receipt"]}
+        order: str = (await self.ask("payment.begin", **opening))["order"]
+        return order
 
     async def _pay_by_card(self, order: str) -> dict[str, Any]:
         return await self.ask("payment.card", order=order)

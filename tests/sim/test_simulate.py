@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from sim.simulate.sabotage import Sabotage
+from sim.simulate.tampering import TAMPERINGS
 
 MOST_SEEDS = 200
 FOUND_AS = {
@@ -16,6 +17,12 @@ FOUND_AS = {
     Sabotage.LOSE_FILING: "was told that an application is filed, and the platform has none",
     Sabotage.SKIP_FSYNC: "journal.went_back",
     Sabotage.STUCK_TICKET: "is open, and nothing is wrong",
+    Sabotage.DOUBLE_PRINT: "papers came out for citizen",
+    Sabotage.KEEP_RECORD: "1 s after a session the daemon holds identifier of citizen",
+    Sabotage.KEEP_KEYS: "the power plan's step wipe left the identity key",
+    Sabotage.NO_TICKET: "there is no ticket of it",
+    Sabotage.TURN_AWAY: "nothing was wrong: sharing.call: assertion.expired",
+    Sabotage.NEVER_LOCK: "goes on, and there is no lock",
 }
 
 
@@ -39,6 +46,14 @@ def test_fault_dense_hours(tmp_path):
     assert report["hours"] >= MOST_SEEDS
     assert report["citizens"] > 30 * MOST_SEEDS
     assert len(report["faults"]) > 100
+    judged = report["judged"]
+    assert judged["tickets"] > 3 * MOST_SEEDS
+    assert judged["papers"] > 3 * MOST_SEEDS
+    assert judged["looks_at_memory"] > 3 * MOST_SEEDS
+    assert judged["ways_down"] > MOST_SEEDS // 10
+    assert judged["tamperings"] > MOST_SEEDS // 3
+    assert {kind.name for kind in TAMPERINGS} <= report["faults"].keys()
+    assert judged["visits_excused"] < 0.9 * judged["visits"]
     assert report["lives"] > 2 * MOST_SEEDS
     assert 0.5 < report["availability"] < 1
     assert 0.5 < report["success_rate"] < 1
