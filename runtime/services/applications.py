@@ -98,6 +98,7 @@ class Applications:
 
         async def work(transaction: Transaction) -> dict[str, Any]:
             reasons: list[Reason] = []
+            await self.matters.up_to_date()
             try:
                 async with _step(transaction, "begin_application"):
                     catalogue, found = self.matters.find(matter)

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -83,6 +84,8 @@ class Matters:
         self._platform_key = platform_key
         self._board = board
         self._wake = asyncio.Event()
+        self._asked = asyncio.Event()
+        self._asked.set()
         self._announced: CatalogueAnnouncement | None = None
         self._have = 0
         self._previous: int | None = None
@@ -153,7 +156,14 @@ class Matters:
     def turned_away(self, code: str) -> None:
         """Take note of why the platform turned something away: where the catalogue is outdated, ask for one at once."""
         if code in OUTDATED:
+            self._asked.clear()
             self._wake.set()
+
+    async def up_to_date(self) -> None:
+        """Wait until the platform was asked for the version that `turned_away` told of, or takes too long to answer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._office.answer_seconds):
+                await self._asked.wait()
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Fetch at the start, at each announcement, when outdated, and from time to time; raise JournalError."""
@@ -161,6 +171,8 @@ class Matters:
         while True:
             self._wake.clear()
             is_answered = await self._fetch()
+            if not self._wake.is_set():
+                self._asked.set()
             try:
                 async with asyncio.timeout(REFRESH_SECONDS if is_answered else AGAIN_SECONDS):
                     await self._wake.wait()

@@ -25,7 +25,10 @@ class Hands:
         self._chance = chance
         self._patient = patient
         self._forgets = forgets
+        self._card_of = person
         self._doing: set[asyncio.Task[None]] = set()
+        self._laying: asyncio.TimerHandle | None = None
+        self._is_asked_again = False
 
     def go(self) -> None:
         """Turn away from the terminal."""
@@ -44,6 +47,10 @@ class Hands:
         """Hear a notification, and do what it asks for."""
         if method != "session.guidance":
             return
+        if params["code"] == "idcard.place_card" and self._laying is not None:
+            if self._is_asked_again:
+                self._lay_card()
+            self._is_asked_again = True
         doing = {
             "payment.insert_card": self._insert_card,
             "payment.enter_pin": self._enter_pin,
@@ -54,13 +61,24 @@ class Hands:
             self._doing.add(hand)
             hand.add_done_callback(self._doing.discard)
 
-    def lay_card(self, person: Person) -> asyncio.TimerHandle:
-        """Lay an ID card down soon."""
+    def offer_card(self, person: Person) -> None:
+        """Lay an ID card down soon; when the screen asks for it again, lift it and lay it down anew."""
+        self._card_of, self._is_asked_again = person, False
+        self._lay_card()
+
+    def _lay_card(self) -> None:
+        if self._laying is not None:
+            self._laying.cancel()
+        if self._is_asked_again:
+            self._around.reader.remove_card()
         soon = self._chance.uniform(0.2, 4.0)
-        return asyncio.get_running_loop().call_later(soon, self._around.lay_card, person.citizen)
+        self._laying = asyncio.get_running_loop().call_later(soon, self._around.lay_card, self._card_of.citizen)
 
     def lift_card(self) -> None:
         """Take the ID card away, unless it is forgotten."""
+        if self._laying is not None:
+            self._laying.cancel()
+            self._laying = None
         if not self._forgets:
             self._around.reader.remove_card()
 

@@ -138,11 +138,10 @@ class Visitor:
 
     async def _be_verified(self) -> None:
         await self.ask("session.consent", agreed=True, version="1")
-        lay = self.hands.lay_card(self.person)
+        self.hands.offer_card(self.person)
         try:
             await self.ask("session.verify_identity")
         finally:
-            lay.cancel()
             self.hands.lift_card()
 
     async def _give_way(self) -> None:
