@@ -22,7 +22,7 @@ WRITTEN_SECONDS = 1.0
 TOLD_SECONDS = 120.0
 """So long the line has to be well for the platform to know of an alarm: T23 gives 30 min in all."""
 REPEATED_SECONDS = 3_600.0
-"""The same alarm within this time is counted, not raised anew."""
+"""The same alarm within this time is counted, not raised anew; but a board that boots may not know how old one is."""
 OPEN_SECONDS = 5.0
 """What was asked before the lock is answered by then."""
 SLACK_SECONDS, BOOT_SECONDS = 5.0, 200.0
@@ -230,7 +230,9 @@ class Locks:
             first = min((one.at for one in mine), default=math.inf)
             if first > latest + SLACK_SECONDS:
                 self._fail(f"{kind.name} goes on, and there is no {what}")
-            if sum(one.is_sure and one.at <= first + REPEATED_SECONDS for one in mine) > 1:
+            cuts = [max(one.since, first) for one in judge.windows if one.kind.target == "power" and one.until > first]
+            until = min([first + REPEATED_SECONDS, *cuts])
+            if sum(one.is_sure and one.at <= until for one in mine) > 1:
                 self._fail(f"of {kind.name} there is more than one {what}")
 
 
@@ -242,12 +244,13 @@ def quiet(judge: "Judge", since: float, seconds: float, component: str, *, but: 
         for one in judge.windows
         if one.kind is not but and one.kind.target not in ("power", "daemon") and one.kind.hits(component)
     ]
+    stopping = [(one.since, one.until) for one in judge.windows if one.kind.name == "daemon.stopped"]
     maintained = [
         (one.since, one.since + MAINTAINED_SECONDS)
         for one in judge.windows
         if one.kind.name == "platform.maintenance" and component == "environment"
     ]
-    for began, until in sorted([*away, *wrong, *maintained]):
+    for began, until in sorted([*away, *wrong, *stopping, *maintained]):
         if began < since + seconds and until > since:
             since = until
     return since + seconds

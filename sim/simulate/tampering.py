@@ -224,8 +224,9 @@ async def _accept(hall: "Hall", device: str) -> bool:
         shown = (await staff.call("terminal.status"))["state"][device]
         if shown["state"] in _SERVING:
             return True  # the daemon accepted it, and died before it said so
-        await staff.call("devices.accept", device=device, identity=shown["identity"] or "")
-        return True
+        if (identity := shown.get("identity")) is not None:
+            await staff.call("devices.accept", device=device, identity=identity)
+            return True
     return False
 
 

@@ -580,3 +580,19 @@ def test_a_printer_that_was_off_when_it_was_asked_to_tell_of_changes_is_asked_ag
             await bench.status(DeviceState.HARDWARE_ERROR, "printer.cutter_jam")
 
     test()
+
+
+def test_a_printer_that_answers_later_than_at_the_start_is_missed_when_it_is_off() -> None:
+    """It may have been off, or on a noisy line, when it was asked first: it is no clone without real-time status."""
+
+    @on_virtual_time
+    async def test() -> None:
+        bench = Bench()
+        bench.port.device = bench.printer = deaf = Deaf(*(bytes((0x10, 4, n)) for n in (1, 2, 3, 4)))
+        async with serving(bench):
+            deaf.unknown = ()
+            await asyncio.sleep(31)
+            bench.printer.power_off()
+            await bench.status(DeviceState.OFFLINE, "printer.no_answer")
+
+    test()
