@@ -182,10 +182,13 @@ class _RepeatFilter(logging.Filter):
 def _foreign(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Tell a library's line as the event `library_message`, with its text beside it.
 
-    Of several lines the first: below it asyncio prints tasks with the text of their errors, which may quote data.
+    Of several lines the first: below it asyncio prints tasks with the text of their errors, which may quote data. Where
+    an error is told, nothing from the first bracket on: asyncio prints callbacks with what they were called with.
     """
     record: logging.LogRecord = event["_record"]
     text = event.pop("event").partition("\n")[0]
+    if record.exc_info is not None:
+        text = text.partition("(")[0]
     line: dict[str, Any] = {"event": "library_message", "logger": record.name, "text": text}
     if held := getattr(record, "held_back", 0):
         line["held_back"] = held

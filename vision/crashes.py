@@ -27,8 +27,13 @@ def tell_by_kind() -> None:
     The line depends on no logger, which may be what failed, or closed already.
     """
     sys.excepthook = lambda kind, _, trace: _tell("uncaught", kind, trace)
-    threading.excepthook = lambda told: _tell("uncaught_in_thread", told.exc_type, told.exc_traceback)
+    threading.excepthook = _in_thread
     sys.unraisablehook = lambda told: _tell("uncaught_in_finaliser", told.exc_type, told.exc_traceback)
+
+
+def _in_thread(told: threading.ExceptHookArgs) -> None:
+    if told.exc_type is not SystemExit:
+        _tell("uncaught_in_thread", told.exc_type, told.exc_traceback)
 
 
 def harmless(value: object) -> object:

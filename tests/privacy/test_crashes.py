@@ -9,7 +9,7 @@ import pytest
 
 SECRET = "欧阳修远"  # noqa: S105 - of a citizen who does not exist
 _BEGIN = f"""
-import asyncio, logging, threading, warnings
+import asyncio, logging, sys, threading, warnings
 from vision.crashes import KindHandler, tell_by_kind
 SECRET = {SECRET!r}
 def fail(*_, **__):
@@ -59,6 +59,23 @@ def test_the_daemon_tells_a_lost_task_without_its_error() -> None:
     assert line["event"] == "library_message"
     assert line["error"] == "ValueError"
     assert line["traceback"][-1].startswith("__main__.fail:")
+
+
+def test_the_daemon_tells_a_callback_without_what_it_was_called_with() -> None:
+    program = """
+async def main():
+    asyncio.get_running_loop().call_soon(lambda value: fail(), SECRET)
+    await asyncio.sleep(0)
+asyncio.run(main())
+handler.close()
+"""
+    (line,) = said(_DAEMON + program)
+    assert line["error"] == "ValueError"
+    assert line["text"].startswith("Exception in callback")
+
+
+def test_a_thread_that_leaves_is_no_failure() -> None:
+    assert said("tell_by_kind()\nthread = threading.Thread(target=sys.exit)\nthread.start()\nthread.join()") == []
 
 
 def test_the_vision_process_logs_plain_values_alone() -> None:
