@@ -4,8 +4,8 @@ One rule: a device that says who it is must be the one that is expected. Expecte
 `identity`; where it states nothing, the first identity that was ever seen, which the journal remembers. Any other
 device is refused until it is plugged anew, an operator asks for another try, or, where nothing is stated, an operator
 accepts it. A device that says nothing has proved nothing: it serves unless `identity` or `usb` is stated. What counts
-as identity is what the device's own protocol tells, else the serial number at USB. The two are never compared with each
-other: a printer without paper tells nothing of itself, and has the number of its port all the same.
+as identity is what the device's own protocol tells, else the serial number at USB. Of what was seen the two are never
+compared with each other: a printer without paper tells nothing of itself, and has the number of its port all the same.
 """
 
 import sqlite3
@@ -20,6 +20,9 @@ from runtime.config import Peripheral
 from runtime.journal import Journal, JournalError
 
 log = structlog.get_logger(__name__)
+
+
+_KEEP = "INSERT OR REPLACE INTO identities VALUES (?, ?)"
 
 
 class TrustError(Exception):
@@ -59,7 +62,8 @@ class Trust:
     def check_identity(self, kind: str, told: str | None, serial: str | None = None) -> bool:
         """Compare what a device tells, else its number at USB, with what is expected; raise WrongDevice.
 
-        Returns True when it is the first that was ever seen: it is expected from now on, and to be remembered.
+        Returns True when something is new that is expected from now on, and to be remembered: the first identity that
+        was ever seen, or the number at USB of a device that told the right one.
         """
         stated = self._sections[kind].identity
         identity, place = (serial, _at_usb(kind)) if told is None else (told, kind)
@@ -72,14 +76,21 @@ class Trust:
                 self._refused[kind] = (place, identity)
                 raise self._refuse(kind, "swapped", identity)
         self._refused.pop(kind, None)
+        if stated is None and told is not None and serial is not None:
+            first = first or self._remembered.get(_at_usb(kind)) != serial
+            self._remembered[_at_usb(kind)] = serial
         return first
 
     async def remember(self, kind: str) -> None:
         """Write the expected identity of a kind down; a journal that cannot is told in the log."""
+        places = [place for place in (kind, _at_usb(kind)) if place in self._remembered]
+        rows = [(place, self._remembered[place]) for place in places]
+
+        def work(db: sqlite3.Connection) -> None:
+            db.executemany(_KEEP, rows)
+
         try:
-            for place in (kind, _at_usb(kind)):
-                if place in self._remembered:
-                    await self._store(place, self._remembered[place])
+            await self._journal.write(work)
         except JournalError as error:
             log.warning("identity_not_remembered", device=kind, code=error.code)
 
@@ -93,17 +104,15 @@ class Trust:
         """Expect the device of this identity from now on; what was known of the one before it counts no more."""
         place, _ = self._refused.get(kind, (kind, identity))
         other = kind if place != kind else _at_usb(kind)
-        await self._store(place, identity, instead_of=other)
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM identities WHERE device = ?", (other,))
+            db.execute(_KEEP, (place, identity))
+
+        await self._journal.write(work)
         self._remembered[place] = identity
         self._remembered.pop(other, None)
         self._refused.pop(kind, None)
-
-    async def _store(self, place: str, identity: str, *, instead_of: str | None = None) -> None:
-        def work(db: sqlite3.Connection) -> None:
-            db.execute("DELETE FROM identities WHERE device = ?", (instead_of,))
-            db.execute("INSERT OR REPLACE INTO identities VALUES (?, ?)", (place, identity))
-
-        await self._journal.write(work)
 
     def _refuse(self, kind: str, what: str, found: str | None) -> WrongDevice:
         code = f"{kind}.{what}"

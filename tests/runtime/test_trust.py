@@ -62,11 +62,23 @@ async def test_a_device_that_tells_nothing_for_a_while_is_no_other_one(database)
     await one.remember("idcard")
     again = await trust(database)
     assert not again.check_identity("idcard", None, "USB-1")
-    assert not again.check_identity("idcard", "A", "USB-2"), "what it tells itself counts before its adapter"
-    for told, serial, found in (("B", "USB-1", "B"), (None, "USB-2", "USB-2")):
+    assert again.check_identity("idcard", "A", "USB-2"), "what it tells itself counts before its adapter"
+    assert not again.check_identity("idcard", None, "USB-2"), "of which the number is known from now on"
+    for told, serial, found in (("B", "USB-2", "B"), (None, "USB-1", "USB-1")):
         with pytest.raises(WrongDevice, match="another device"):
             again.check_identity("idcard", told, serial)
         assert again.refused("idcard") == found
+
+
+async def test_who_tells_nothing_is_not_taken_for_the_one_that_told(database):
+    """H8: the number at USB of the right device is known from the moment at which it told who it is."""
+    one = await trust(database)
+    assert one.check_identity("idcard", "A", "USB-1")
+    await one.remember("idcard")
+    for now in (one, await trust(database)):
+        with pytest.raises(WrongDevice, match="another device"):
+            now.check_identity("idcard", None, "USB-2")
+        assert not now.check_identity("idcard", None, "USB-1")
 
 
 async def test_who_is_accepted_has_nothing_of_the_one_before(database):
