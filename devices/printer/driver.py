@@ -183,8 +183,9 @@ class ReceiptPrinter:
         """Look after an idle printer; raise LinkLost, or DeviceError when it does not answer."""
         if poll and wire.answered and not await wire.poll():
             raise no_answer()
-        if poll and not wire.answered and not await wire.ask(1):  # it may have been off when it was asked first
+        if poll and not wire.answered:  # it may have been off when it was asked first
             await wire.write(protocol.AUTOMATIC_STATUS_ON)
+            await wire.ask(1)
         was_untidy = self._press.untidy
         await self._press.tidy(wire)
         if self._presenter is not None and self._presenter.holds:
