@@ -183,12 +183,15 @@ def _foreign(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping
     """Tell a library's line as the event `library_message`, with its text beside it.
 
     Of several lines the first: below it asyncio prints tasks with the text of their errors, which may quote data. Where
-    an error is told, nothing from the first bracket on: asyncio prints callbacks with what they were called with.
+    an error is told, nothing from the first bracket on: asyncio prints callbacks with what they were called with. Of a
+    warning the place and the category.
     """
     record: logging.LogRecord = event["_record"]
     text = event.pop("event").partition("\n")[0]
     if record.exc_info is not None:
         text = text.partition("(")[0]
+    elif record.name == "py.warnings":
+        text = ": ".join(text.split(": ")[:2])
     line: dict[str, Any] = {"event": "library_message", "logger": record.name, "text": text}
     if held := getattr(record, "held_back", 0):
         line["held_back"] = held

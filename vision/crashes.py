@@ -8,6 +8,7 @@ import logging
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from types import TracebackType
 
 from vision.log_priority import prefixes
@@ -26,14 +27,14 @@ def tell_by_kind() -> None:
 
     The line depends on no logger, which may be what failed, or closed already.
     """
-    sys.excepthook = lambda kind, _, trace: _tell("uncaught", kind, trace)
+    sys.excepthook = lambda _, error, __: _tell("uncaught", error)
     threading.excepthook = _in_thread
-    sys.unraisablehook = lambda told: _tell("uncaught_in_finaliser", told.exc_type, told.exc_traceback)
+    sys.unraisablehook = lambda told: _tell("uncaught_in_finaliser", told.exc_value)
 
 
 def _in_thread(told: threading.ExceptHookArgs) -> None:
     if told.exc_type is not SystemExit:
-        _tell("uncaught_in_thread", told.exc_type, told.exc_traceback)
+        _tell("uncaught_in_thread", told.exc_value)
 
 
 def harmless(value: object) -> object:
@@ -46,11 +47,19 @@ class KindHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        kind, _, trace = record.exc_info or (None, None, None)
-        _tell(f"library_{record.levelname.lower()}", kind, trace, library=record.name)
+        _, error, _ = record.exc_info or (None, None, None)
+        level = record.levelname.lower()
+        _tell(f"library_{level}", error, level, library=record.name)
 
 
-def _tell(event: str, kind: type[BaseException] | None, trace: TracebackType | None, **more: str) -> None:
-    line = {"level": "error", "event": event, "error": kind.__name__ if kind else None, "places": places(trace)}
-    sys.stderr.write(f"{prefixes(sys.stderr).get('error', '')}{json.dumps({**line, **more})}\n")
-    sys.stderr.flush()
+def _tell(event: str, error: BaseException | None, level: str = "error", **more: str) -> None:
+    """Write a line, for a group of errors one for each of them; a standard error that nobody reads is no error."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            _tell(event, one, level, **more)
+        return
+    kind, trace = (None, None) if error is None else (type(error).__name__, error.__traceback__)
+    line = {"level": level, "event": event, "error": kind, "places": places(trace), **more}
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{prefixes(sys.stderr).get(level, '')}{json.dumps(line)}\n")
+        sys.stderr.flush()

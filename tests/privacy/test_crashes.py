@@ -24,6 +24,15 @@ async def main():
 asyncio.run(main())
 """
 
+_GROUP = """
+async def task():
+    fail()
+async def main():
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(task())
+asyncio.run(main())
+"""
+
 
 def said(program: str) -> list[dict[str, Any]]:
     """Run a program and return the lines of its standard error, none of which holds the secret."""
@@ -40,6 +49,7 @@ def said(program: str) -> list[dict[str, Any]]:
         ("fail()", "uncaught"),
         ("thread = threading.Thread(target=fail)\nthread.start()\nthread.join()", "uncaught_in_thread"),
         ("class Odd:\n    __del__ = fail\nOdd()", "uncaught_in_finaliser"),
+        (_GROUP, "uncaught"),
         (_LIBRARIES + _LOST_TASK, "library_error"),
         (_LIBRARIES + "logging.getLogger('library').warning('of %s', SECRET)", "library_warning"),
         (_LIBRARIES + "warnings.warn(SECRET)", "library_warning"),
@@ -48,6 +58,7 @@ def said(program: str) -> list[dict[str, Any]]:
 def test_what_nobody_caught_is_told_by_its_kind(program: str, event: str) -> None:
     (line,) = said("tell_by_kind()\n" + program)
     assert line["event"] == event
+    assert line["level"] == ("warning" if "warning" in event else "error")
     if "warning" not in event:
         assert line["error"] == "ValueError"
         assert line["places"][-1].startswith("__main__.fail:")
@@ -72,6 +83,11 @@ handler.close()
     (line,) = said(_DAEMON + program)
     assert line["error"] == "ValueError"
     assert line["text"].startswith("Exception in callback")
+
+
+def test_the_daemon_tells_of_a_warning_its_category_alone() -> None:
+    (line,) = said(_DAEMON + "warnings.warn(SECRET); handler.close()")
+    assert line["text"].endswith(": UserWarning")
 
 
 def test_a_thread_that_leaves_is_no_failure() -> None:
