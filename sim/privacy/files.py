@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from sim.privacy import broker, planted
@@ -13,8 +14,10 @@ _ITS_OWN = ("platform.db", "paper")
 """What the rig's platform and printer keep of citizens: the other side of the line, and paper in the citizen's hand."""
 
 
-def search_files(places: Callable[[], list[Path]], finder: Finder, *, plant: bool) -> Files:
+def search_files(places: Callable[[], list[Path]], rig: Path, finder: Finder, *, plant: bool) -> Files:
     """Search whatever was written, with files beside it that must be found: in three encodings, packed, and shared.
+
+    In the directory `rig` what belongs to the other side is passed over.
 
     With `plant` a file is written that nobody knows of, and that must be found as a leak.
     """
@@ -32,7 +35,8 @@ def search_files(places: Callable[[], list[Path]], finder: Finder, *, plant: boo
     store = Store(0, 0, control_found=False)
     searched = size = 0
     for path in (one for place in places() for one in sorted(place.rglob("*"))):
-        if path.is_symlink() or not path.is_file() or any(part.startswith(_ITS_OWN) for part in path.parts):
+        is_its_own = any(above == rig.name and one.startswith(_ITS_OWN) for above, one in pairwise(path.parts))
+        if path.is_symlink() or not path.is_file() or is_its_own:
             continue
         data = path.read_bytes()
         searched, size = searched + 1, size + len(data)

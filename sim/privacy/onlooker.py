@@ -6,6 +6,7 @@ Every notification from its start on, and once standard input ends the answers t
 import asyncio
 import datetime
 import sys
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -29,7 +30,8 @@ async def look_on(path: str) -> None:
     """Subscribe and print; raises RpcError when the daemon refuses an answer."""
     async with connect(path) as terminal:
         _print("events.subscribe", await terminal.call("events.subscribe"))
-        hearing = asyncio.create_task(_hear(terminal), name="onlooker's ears")
+        heard: list[str] = []
+        hearing = asyncio.create_task(_hear(terminal, heard), name="onlooker's ears")
         await asyncio.to_thread(sys.stdin.read)
         now = datetime.datetime.now(_CHINA)
         for method in _PLAIN:
@@ -37,11 +39,15 @@ async def look_on(path: str) -> None:
         _print("payments.day", await terminal.call("payments.day", {"day": now.strftime("%Y-%m-%d")}))
         _print("sharing.statement", await terminal.call("sharing.statement", {"month": now.strftime("%Y-%m")}))
         hearing.cancel()
-        await asyncio.gather(hearing, return_exceptions=True)
+        with suppress(asyncio.CancelledError):
+            await hearing
+        if not heard:
+            sys.exit("no notification came")
 
 
-async def _hear(terminal: Terminal) -> None:
+async def _hear(terminal: Terminal, heard: list[str]) -> None:
     async for told in terminal.notifications():
+        heard.append(told.method)
         _print(told.method, told.params)
 
 

@@ -69,7 +69,7 @@ async def prove(directory: Path, places: Callable[[], list[Path]], sabotage: Sab
         )
         if sabotage is Sabotage.CLEAR_MESSAGE:
             await broker.say(stage.rig.files.trust_directory, stage.rig.settings.broker_port, planted.REQUEST)
-    files = await asyncio.to_thread(search_files, places, finder, plant=sabotage is Sabotage.PLANT_FILE)
+    files = await asyncio.to_thread(search_files, places, directory, finder, plant=sabotage is Sabotage.PLANT_FILE)
     report = Report(len(finder.needles), searched, crashes, said, is_refused, recorded, files, [])
     return msgspec.structs.replace(report, failures=judge(report))
 
