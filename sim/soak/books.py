@@ -8,8 +8,9 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -28,6 +29,8 @@ NEVER = (
 )
 """What the platform never has to complain of, whatever happens."""
 
+_LOST = ("Task exception was never retrieved", "Task was destroyed", "Exception in callback")
+"""What asyncio says of an error that nobody caught."""
 _RECORDS = "SELECT stream, sequence, schema, version, body FROM records"
 
 
@@ -131,13 +134,31 @@ def wrong(books: Books) -> list[str]:
 
 
 def bugs(log: Path) -> list[str]:
-    """Return the daemon's own errors by its log, which nothing outside excuses: all but a lack of memory."""
+    """Return the own errors of the daemon and the vision process by their log, which nothing outside excuses.
+
+    That is all but a lack of memory or of descriptors.
+    """
+    said = (_read(line) for line in log.read_text(encoding="utf-8", errors="replace").splitlines())
     found = Counter(
-        f"{said.get('event')} of {said.get('unit') or said.get('method') or said.get('task')}: {said.get('error')}"
-        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
-        if '"code":"internal"' in line and "MemoryError" not in (said := json.loads(line)).get("error", "")
+        f"{one.get('event')} of {one.get('unit') or one.get('method') or one.get('task')}: {one.get('error')}"
+        for one in said
+        if _is_bug(one) and not any(lack in str(one.get("error")) for lack in ("MemoryError", "OSError"))
     )
     return [f"internal error: {what}, {times} times" for what, times in found.items()]
+
+
+def _is_bug(said: dict[str, Any]) -> bool:
+    event = str(said.get("event"))
+    is_lost = said.get("logger") == "asyncio" and str(said.get("text")).startswith(_LOST)
+    return said.get("code") == "internal" or event.startswith(("uncaught", "library_error")) or is_lost
+
+
+def _read(line: str) -> dict[str, Any]:
+    """Return a line of the log, nothing of one that is torn or another program's."""
+    with suppress(ValueError):
+        said = json.loads(line.partition(">")[2] if line.startswith("<") else line)
+        return said if isinstance(said, dict) else {}
+    return {}
 
 
 def _records(here: sqlite3.Connection, there: sqlite3.Connection) -> Records:

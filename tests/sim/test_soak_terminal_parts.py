@@ -200,16 +200,23 @@ def test_what_is_still_open_and_what_the_platform_complains_of(copy: Copy) -> No
     assert copy.count().amiss == ["1 intents of file are still open", "the platform's complaint call.key_reused: 2"]
 
 
-def test_bugs_of_the_daemon_are_told_by_its_log(tmp_path: Path) -> None:
-    """A lack of memory is none: the soak brings it about."""
+def test_bugs_of_both_processes_are_told_by_their_log(tmp_path: Path) -> None:
+    """A lack of memory or of descriptors is none: the soak brings it about."""
     log = tmp_path / "daemon.log"
     log.write_text(
         '{"event":"unit_broken","unit":"payments","code":"internal","error":"KeyError"}\n'
         '{"event":"unit_broken","unit":"printer","code":"link.lost"}\n'
         '{"event":"request_failed","method":"session.open","code":"internal","error":"MemoryError"}\n'
+        '{"level": "error", "event": "uncaught_in_thread", "error": "ValueError", "places": []}\n'
+        '{"event":"library_message","logger":"asyncio","text":"Task was destroyed but it is pending!"}\n'
+        '{"event":"library_message","logger":"asyncio","text":"socket.accept() failed","error":"OSError"}\n'
         "Traceback (most recent call last):\n"
     )
-    assert bugs(log) == ["internal error: unit_broken of payments: KeyError, 1 times"]
+    assert bugs(log) == [
+        "internal error: unit_broken of payments: KeyError, 1 times",
+        "internal error: uncaught_in_thread of None: ValueError, 1 times",
+        "internal error: library_message of None: None, 1 times",
+    ]
 
 
 @asynccontextmanager
