@@ -90,8 +90,22 @@ class Alarms:
         self.records = AlarmLog(journal, self._changed.set)
 
     async def open(self) -> None:
-        """Take up the alarms of earlier lives, which may be raised again now; raise JournalError."""
-        await self._load()
+        """Take up what the journal has, of earlier lives too, and keep what it lacks; raise JournalError."""
+        stream = self._journal.streams["alarm"]
+        self._journal.watch("alarm", self._receive)
+
+        def work(db: sqlite3.Connection) -> tuple[list[Row], int]:
+            rows = db.execute(f"{ROWS} ORDER BY sequence").fetchall()
+            cursor = db.execute("SELECT sequence FROM cursors WHERE stream = ?", (stream,)).fetchone()
+            return rows, 0 if cursor is None else int(cursor[0])
+
+        rows, received = await self._journal.read(work)
+        self._received = max(self._received, received)
+        here = {known.alarm.id: known for known in self._known}
+        for row in rows:
+            known = here.setdefault(row[0], self._read(row))
+            known.sequence = row[6]
+        self._known = sorted(here.values(), key=lambda known: known.began)
 
     def sound(self, code: str, subject: str) -> None:
         """Raise an alarm: it is in the log now, and in the journal as soon as `run` comes to it. Never raises.
@@ -120,13 +134,13 @@ class Alarms:
 
     async def sound_at_once(self, code: str, subject: str) -> None:
         """Raise an alarm and write it down, for a daemon that ends with it; raise JournalError."""
-        await self._load()
+        await self.open()
         self.sound(code, subject)
         await self._write()
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Journal alarms, watch their receipts and clocks; raise JournalError when the journal cannot be read."""
-        await self._load()
+        await self.open()
         ready()
         while True:
             self._changed.clear()
@@ -150,24 +164,6 @@ class Alarms:
         opened = sum(1 for known in newest if known.is_open)
         now = asyncio.get_running_loop().time()
         return sorted((_entry(known, now) for known in newest[: opened + SHOWN]), key=lambda one: -one.raised_at)
-
-    async def _load(self) -> None:
-        """Take up what the journal has and keep what it does not have yet."""
-        stream = self._journal.streams["alarm"]
-        self._journal.watch("alarm", self._receive)
-
-        def work(db: sqlite3.Connection) -> tuple[list[Row], int]:
-            rows = db.execute(f"{ROWS} ORDER BY sequence").fetchall()
-            cursor = db.execute("SELECT sequence FROM cursors WHERE stream = ?", (stream,)).fetchone()
-            return rows, 0 if cursor is None else int(cursor[0])
-
-        rows, received = await self._journal.read(work)
-        self._received = max(self._received, received)
-        here = {known.alarm.id: known for known in self._known}
-        for row in rows:
-            known = here.setdefault(row[0], self._read(row))
-            known.sequence = row[6]
-        self._known = sorted(here.values(), key=lambda known: known.began)
 
     def _receive(self, sequence: int) -> None:
         self._received = max(self._received, sequence)

@@ -120,7 +120,8 @@ class Board:
         """Take the power from the board when the UPS gives none."""
         while True:
             await asyncio.sleep(POWER_LOOK_SECONDS)
-            if not self._around.ups.output_on:
+            if not self._around.ups.output_on and self.life is not None:
+                self._judge.way_down.starved()
                 self.end("cut", at_point=False)
 
     def _is_off(self, life: Life) -> None:

@@ -158,6 +158,12 @@ class Locks:
         if name in self._held:
             self._held[name].is_leaving = False
 
+    def persists(self, judge: "Judge", case: Case) -> None:
+        """See that a lock is not cleared since its cause goes on, as the terminal says."""
+        kind = case.kind
+        if self._clock() > quiet(judge, case.removed, kind.seen_in, kind.sensor, but=kind) + SLACK_SECONDS:
+            self._fail(f"{kind.name} is over, and goes on for the terminal")
+
     def reckon(self, judge: "Judge", platform: sqlite3.Connection, events: list[SupervisionEvent]) -> None:
         """Compare all that was locked with all that was done to the terminal, and with what the platform knows."""
         if self._held:

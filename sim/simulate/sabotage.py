@@ -10,6 +10,7 @@ from devices.idcard.record import CardRecord
 from devices.printer.job import JobResult
 from devices.printer.press import Press
 from runtime.lockdown import Lockdown
+from runtime.power_plan import Plan
 from runtime.session import Owner, Session, SessionError, SessionState
 from runtime.tickets import Tickets
 from transport.keys import IdentityKey
@@ -29,6 +30,7 @@ class Sabotage(StrEnum):
     NO_TICKET = "no-ticket"
     TURN_AWAY = "turn-away"
     NEVER_LOCK = "never-lock"
+    NEVER_OFF = "never-off"
 
 
 _STATEMENTS = {
@@ -93,6 +95,13 @@ def _never_lock() -> None:
     _replace(Lockdown, "_lock", lambda *_: None)
 
 
+def _never_off() -> None:
+    async def wait(_: Plan) -> None:
+        await asyncio.Event().wait()
+
+    _replace(Plan, "_off", wait)
+
+
 def _turn_away() -> None:
     """Let nobody's verification count, for a while: whoever comes later is served."""
     asserted = Session.asserted
@@ -135,4 +144,5 @@ _SPOILERS: dict[Sabotage | None, Callable[[], None]] = {
     Sabotage.NO_TICKET: _never_open,
     Sabotage.TURN_AWAY: _turn_away,
     Sabotage.NEVER_LOCK: _never_lock,
+    Sabotage.NEVER_OFF: _never_off,
 }

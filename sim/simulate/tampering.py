@@ -207,7 +207,7 @@ async def _suffer(hall: "Hall", kind: Tampering, comes_in: float) -> None:
     while loop.time() < latest:
         if kind.accepts is not None and case.removed > loop.time() and await _accept(hall, kind.accepts):
             case.removed = loop.time()
-        if case.removed <= loop.time() and await _clear(hall, kind):
+        if case.removed <= loop.time() and await _clear(hall, case):
             break
         await asyncio.sleep(LOOK_SECONDS)
     else:
@@ -230,7 +230,7 @@ async def _accept(hall: "Hall", device: str) -> bool:
     return False
 
 
-async def _clear(hall: "Hall", kind: Tampering) -> bool:
+async def _clear(hall: "Hall", case: Case) -> bool:
     """Clear the lock of a tampering; whether there is none any more."""
     if (staff := hall.board.staff) is None:
         return False
@@ -239,12 +239,14 @@ async def _clear(hall: "Hall", kind: Tampering) -> bool:
         listed = (await staff.call("lockdown.list"))["locks"]
         locks.listed([one["lock"] for one in listed])
         for one in listed:
-            if (one["code"], one["subject"]) == (kind.code, kind.subject):
+            if (one["code"], one["subject"]) == (case.kind.code, case.kind.subject):
                 locks.ordered(one["lock"])
                 try:
                     await staff.call("lockdown.clear", lock=one["lock"])
-                except CallRefused:
+                except CallRefused as refused:
                     locks.kept(one["lock"])
+                    if refused.code == "lockdown.cause_persists":
+                        locks.persists(hall.judge, case)
                     raise
         return True
     return False

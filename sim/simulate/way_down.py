@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from runtime.messages import SupervisionEvent
+from runtime.power_settings import HOST_SECONDS, Power, longest_way_seconds
 from runtime.services.printing import PRINT
 from sim.simulate.faults import Window
 
@@ -37,6 +38,8 @@ EXCUSES = {
     "ups": ("ups",),
 }
 """Whose fault excuses that a step is not done; every other step is done whatever is wrong."""
+LONGEST_SECONDS = longest_way_seconds(Power()) - HOST_SECONDS
+"""By then every step has used up its budget."""
 _LAST_EVENTS = 60
 
 Trouble = Callable[[float, float, str], Window | None]
@@ -111,6 +114,14 @@ class WayDown:
         for step in STEPS[:-1]:
             if step in self._codes and step not in noted:
                 self._expect_excuse("results", f"left the result of {step} out of the journal")
+
+    def starved(self) -> None:
+        """See the UPS give no power any more to a daemon that lives: a way down that began did not end in its time."""
+        now = self.clock()
+        if "results" in self._codes and self._since:
+            self.fail("the power plan went through its steps, and the board was not powered off")
+        elif self._since and now - self._since > LONGEST_SECONDS and self.trouble(self._since, now, "ups") is None:
+            self.fail(f"the power plan was at {', '.join(self._codes)} after {now - self._since:.0f} s")
 
     def _expect_excuse(self, step: str, what: str) -> None:
         now = self.clock()

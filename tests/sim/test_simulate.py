@@ -23,6 +23,7 @@ FOUND_AS = {
     Sabotage.NO_TICKET: "there is no ticket of it",
     Sabotage.TURN_AWAY: "nothing was wrong: sharing.call: assertion.expired",
     Sabotage.NEVER_LOCK: "goes on, and there is no lock",
+    Sabotage.NEVER_OFF: "the power plan went through its steps, and the board was not powered off",
 }
 
 
